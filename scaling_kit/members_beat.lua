@@ -1,0 +1,15 @@
+-- KEYS: record, index, totals. ARGV: id, ttl in ms, number of fields, field, value, ..., counter, amount, ...
+local now = redis.call('TIME')
+local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
+local first_counter = 4 + 2 * tonumber(ARGV[3])
+redis.call('DEL', KEYS[1])
+for i = 4, first_counter - 1, 2 do
+  redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
+end
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+redis.call('ZADD', KEYS[2], now_ms, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms - ARGV[2])
+for i = first_counter, #ARGV, 2 do
+  redis.call('HINCRBY', KEYS[3], ARGV[i], ARGV[i + 1])
+end
+return now_ms

@@ -1,0 +1,175 @@
+"""The one place that opens Redis and spells keys.
+
+redis-py's defaults suit none of the kit's uses: a 5 s socket timeout kills blocking reads, ten silent retries
+double writes that are not idempotent, and a server that hangs costs a request 58 s. So a client is made for a
+purpose, one per process, and is made anew in a forked child.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from scaling_kit.conf import settings
+
+RedisError = redis.RedisError
+ConnectionFailures = (redis.ConnectionError, redis.TimeoutError)
+
+BREAKER_SECONDS = 0.5
+
+
+class CircuitOpenError(redis.ConnectionError):
+    """Redis did not answer a moment ago; the next attempt is made when the circuit breaker closes again."""
+
+
+class UnreachableError(Exception):
+    """Redis cannot be reached."""
+
+
+class Purpose(enum.Enum):
+    """What a client is for. The values are redis-py connection options, times in seconds."""
+
+    REQUEST = {"socket_timeout": 0.1, "socket_connect_timeout": 0.1}
+    """In the path of a web request: answers or fails within 0.1 s, never retries, behind a circuit breaker."""
+
+    BLOCKING = {"socket_timeout": None, "socket_connect_timeout": 2.0, "health_check_interval": 15}
+    """Blocking reads and subscriptions: waits as long as the command says."""
+
+    SCRIPT = {"socket_timeout": 5.0, "socket_connect_timeout": 2.0}
+    """Background work. Does not retry by itself: an idempotent `Script` does."""
+
+
+class _GuardedRedis(redis.Redis):
+    """A client that, after a connection failure, fails at once for half a second instead of waiting again.
+
+    Guards single commands and scripts; a pipeline passes unguarded.
+    """
+
+    _open_until = 0.0
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        if time.monotonic() < self._open_until:
+            raise CircuitOpenError(f"Redis was unreachable less than {BREAKER_SECONDS} s ago")
+        try:
+            return super().execute_command(*args, **options)  # type: ignore[no-untyped-call]
+        except ConnectionFailures:
+            self._open_until = time.monotonic() + BREAKER_SECONDS
+            raise
+
+
+_clients: dict[tuple[int, Purpose, str, bool], redis.Redis] = {}
+_lock = threading.Lock()
+
+
+def client(purpose: Purpose, url: str = "", *, decode: bool = True) -> redis.Redis:
+    """The process's client for a purpose; `url` defaults to SCALING_KIT_REDIS_URL.
+
+    Replies are `str`, or `bytes` with `decode=False`. Raises `ValueError` for a URL of an unknown scheme.
+    """
+    cache_key = (os.getpid(), purpose, url or settings.REDIS_URL, decode)
+    with _lock:
+        if cache_key not in _clients:
+            _clients[cache_key] = _connect(purpose, cache_key[2], decode=decode)
+        return _clients[cache_key]
+
+
+def async_client(purpose: Purpose, url: str = "", *, decode: bool = True) -> redis.asyncio.Redis:
+    """A new asyncio client for a purpose. The caller keeps it for the life of its event loop, and closes it."""
+    return redis.asyncio.Redis.from_url(
+        url or settings.REDIS_URL, decode_responses=decode, retry=AsyncRetry(NoBackoff(), 0), **purpose.value
+    )
+
+
+def _connect(purpose: Purpose, url: str, *, decode: bool) -> redis.Redis:
+    cls = _GuardedRedis if purpose is Purpose.REQUEST else redis.Redis
+    return cls.from_url(url, decode_responses=decode, retry=Retry(NoBackoff(), 0), **purpose.value)
+
+
+def _forget_clients_of_the_parent() -> None:
+    global _lock
+    _lock = threading.Lock()  # the parent may have held it at the moment of the fork
+    _clients.clear()
+
+
+os.register_at_fork(after_in_child=_forget_clients_of_the_parent)
+
+
+def key(room: str, *parts: object) -> str:
+    """Spell a key: `sk:{room}:part:part`. The braces keep a room in one slot of a Redis Cluster."""
+    return ":".join([f"{settings.KEY_PREFIX}:{{{room}}}", *map(str, parts)])
+
+
+class Script:
+    """A Lua script, kept in a `.lua` file beside the module that uses it.
+
+    With `idempotent=True` a call whose reply was lost is repeated twice: the script must answer a repetition as
+    it answered the first call.
+    """
+
+    def __init__(self, source: str, *, idempotent: bool = False) -> None:
+        self.source = source
+        self.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+        self.attempts = 3 if idempotent else 1
+
+    @classmethod
+    def beside(cls, module_file: str, name: str, *, idempotent: bool = False) -> Script:
+        """Load `name`.lua from the folder of `module_file` (pass `__file__`)."""
+        return cls(Path(module_file).with_name(f"{name}.lua").read_text(), idempotent=idempotent)
+
+    def __call__(self, client: redis.Redis, keys: Sequence[str] = (), args: Sequence[Any] = ()) -> Any:
+        for attempt in range(1, self.attempts + 1):
+            try:
+                return self._evaluate(client, keys, args)
+            except CircuitOpenError:
+                raise
+            except ConnectionFailures:
+                if attempt == self.attempts:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def acall(self, client: redis.asyncio.Redis, keys: Sequence[str] = (), args: Sequence[Any] = ()) -> Any:
+        """The same for an asyncio client; never repeated, the caller's loop decides."""
+        try:
+            return await client.evalsha(self.sha, len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:
+            return await client.eval(self.source, len(keys), *keys, *args)
+
+    def _evaluate(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        try:
+            return client.evalsha(self.sha, len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:
+            return client.eval(self.source, len(keys), *keys, *args)
+
+
+def ensure_reachable(url: str = "") -> None:
+    """Raise `UnreachableError`, with one line that names the server, unless Redis answers within 2 s."""
+    url = url or settings.REDIS_URL
+    try:
+        with redis.Redis.from_url(
+            url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0)
+        ) as connection:
+            connection.ping()
+    except (RedisError, ValueError, OSError) as error:
+        raise UnreachableError(f"Redis at {redacted(url)} cannot be used: {error}") from error
+
+
+def redacted(url: str) -> str:
+    """The URL without its password, for messages and logs."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:***@{host}"))

@@ -1,0 +1,33 @@
+import os
+
+from django.test import override_settings
+
+from scaling_kit import members
+from scaling_kit.testing import wait_until
+
+
+def test_joined__listed_until_it_leaves() -> None:
+    member = members.join("web", state="idle")
+    wait_until(members.fetch_members)
+    [record] = members.fetch_members()
+    assert (record["role"], record["pid"], record["state"]) == ("web", str(os.getpid()), "idle")
+    member.update(state="busy")
+    wait_until(lambda: members.fetch_members()[0]["state"] == "busy")
+    member.leave()
+    assert members.fetch_members() == []
+
+
+@override_settings(SCALING_KIT_MEMBER_TTL_SECONDS=0.1)
+def test_no_beat_for_the_ttl__gone() -> None:
+    members.Member("web").beat()
+    assert members.fetch_members()
+    wait_until(lambda: not members.fetch_members())
+
+
+def test_counters__summed_over_beats() -> None:
+    member = members.Member("web")
+    members.count("tests.seen", 2)
+    member.beat()
+    members.count("tests.seen")
+    member.beat()
+    assert members.fetch_totals()["tests.seen"] == 3
