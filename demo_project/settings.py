@@ -115,8 +115,8 @@ REST_FRAMEWORK = {
 }
 
 STATIC_URL = "static/"
-STATIC_ROOT = Path(os.environ.get("STATIC_ROOT", BASE_DIR / "staticfiles"))
-WHITENOISE_USE_FINDERS = True
+STATIC_ROOT = os.environ.get("STATIC_ROOT")
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None  # without `collectstatic`, serve them from the apps' folders
 USE_TZ = True
 TIME_ZONE = "UTC"
 # Where browsers find the websocket processes: nothing while a proxy joins them to this site under /ws/.
