@@ -138,5 +138,6 @@ def _refusal_of(error: Exception) -> Exception:
     if isinstance(error, ValidationError | ParseError):
         return Refusal("request_invalid", fields=error.detail)
     if isinstance(error, APIException) and isinstance(error.detail, ErrorDetail):
-        error.detail = {"code": str(error.detail.code), "detail": str(error.detail)}
+        detail: Any = {"code": error.detail.code, "detail": error.detail}
+        error.detail = detail
     return error

@@ -187,3 +187,14 @@ def test_rows_of_sessions_long_gone__swept_at_the_next_logout(user: User) -> Non
         Revocation.objects.create(subject=subject, epoch=1, revoked_at=long_ago)
     grants.end("new")
     assert set(Revocation.objects.values_list("subject", flat=True)) == {"session:new", "user:old"}
+
+
+@override_settings(SCALING_KIT_TOKENS_REFRESH_GRACE_SECONDS=-1)
+def test_atomic_requests__a_refusal_does_not_take_the_revocation_back(
+    login: Login, api: APIClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(connection.settings_dict, "ATOMIC_REQUESTS", True)
+    first = {"refresh": login()["refresh"]}
+    codes = [api.post("/token/refresh/", first, format="json").json().get("code") for _ in range(2)]
+    assert codes == [None, "refresh_reused"]
+    assert Revocation.objects.filter(subject__startswith="session:").exists()
