@@ -24,6 +24,7 @@ from scaling_kit.tokens.refusals import Refusal
 logger = logging.getLogger(__name__)
 
 EVERYONE = "everyone"
+UNANSWERED = (RedisError, DatabaseError, InterfaceError)
 RAISE_EPOCHS = Script.beside(__file__, "revocation_raise", idempotent=True)
 
 # Set when this process could not tell Redis of a revocation: it tells it from the database with the next request.
@@ -49,9 +50,9 @@ def ensure_not_revoked(epochs: Mapping[str, int]) -> None:
     """
     try:
         published = _fetch_published(epochs)
-    except (RedisError, DatabaseError, InterfaceError) as error:
+    except UNANSWERED as error:
         members.count("tokens.unchecked")
-        logger.debug("revocation unknown error=%r", error)
+        logger.debug("revocation_unknown error=%r", error)
         if settings.FAIL_CLOSED:
             raise Refusal("redis_unavailable") from error
         return
@@ -111,10 +112,18 @@ def _seed() -> None:
     """Copy to Redis what the database knows of the time that matters."""
     global _owes_redis
     _owes_redis = False  # before reading: what another thread records after that, it publishes or owes itself
+    try:
+        epochs = _fetch_recent()
+        _publish({EVERYONE: 0, **epochs})
+    except UNANSWERED:
+        _owes_redis = True
+        raise
+    logger.info("revocations_seeded count=%s", len(epochs))
+
+
+def _fetch_recent() -> dict[str, int]:
     recent = models.Q(revoked_at__gt=timezone.now() - retention()) | models.Q(subject=EVERYONE)
-    epochs = dict(Revocation.objects.filter(recent).values_list("subject", "epoch"))
-    _publish({EVERYONE: 0, **epochs})
-    logger.info("revocations seeded count=%s", len(epochs))
+    return dict(Revocation.objects.filter(recent).values_list("subject", "epoch"))
 
 
 def _publish(epochs: Mapping[str, int]) -> None:
