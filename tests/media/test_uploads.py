@@ -70,6 +70,10 @@ class TestPublish:
         uploads.publish(Upload.objects.get(), final_key)
         assert storage.open(final_key).read() == PNG
 
+    def test_not_completed__refused(self, user: User, storage: SharedClientS3Storage, final_key: str) -> None:
+        with pytest.raises(ValueError, match="before it is completed"):
+            uploads.publish(begun(user), final_key)
+
     def test_object_swapped_after_it_was_looked_at__not_published(
         self, user: User, storage: SharedClientS3Storage, final_key: str
     ) -> None:
