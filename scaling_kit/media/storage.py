@@ -7,7 +7,6 @@ into memory, and lets two uploads of one name overwrite each other. This class k
 from __future__ import annotations
 
 import os
-import threading
 import time
 import uuid
 from collections.abc import Iterable, Iterator
@@ -16,10 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-import boto3
-import botocore
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionError, HTTPClientError, IncompleteReadError  # noqa: A004
 from django.core.exceptions import SuspiciousFileOperation
@@ -27,22 +23,11 @@ from django.core.files.base import File
 from storages.backends.s3 import S3Storage
 from storages.utils import clean_name, setting
 
+from scaling_kit.media.clients import DEFAULTS, Clients, open_clients, opening
 from scaling_kit.media.files import ObjectReader, ObjectWriter, RangeReader
 from scaling_kit.media.signing import signed_get
 
-# What the options of a storage do not say. With checksums on every request (boto3's default) most servers other
-# than AWS refuse uploads over HTTPS.
-CLIENT_DEFAULTS = Config(
-    connect_timeout=2,
-    read_timeout=10,
-    retries={"mode": "standard", "total_max_attempts": 2},
-    max_pool_connections=32,
-    request_checksum_calculation="when_required",
-    response_checksum_validation="when_required",
-)
-# For looking at an object within a web request: with the one repetition, a server that hangs costs it 5 s.
-LOOKING = Config(connect_timeout=1, read_timeout=2)
-# Keys are never reused, so what they hold never changes.
+# For what is published: its key is made for it, and never holds anything else.
 IMMUTABLE = "private, max-age=31536000, immutable"
 
 
@@ -65,28 +50,6 @@ class ObjectFacts:
     content_type: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Opened:
-    pid: int
-    resource: Any
-    unsigned_resource: Any
-    looking: Any
-    bucket: Any
-    bucket_url: str
-    credentials: Any
-
-
-_opening = threading.Lock()
-
-
-def _forget_the_lock_of_the_parent() -> None:
-    global _opening
-    _opening = threading.Lock()  # the parent may have held it at the moment of the fork
-
-
-os.register_at_fork(after_in_child=_forget_the_lock_of_the_parent)
-
-
 class SharedClientS3Storage(S3Storage):  # type: ignore[misc]  # django-storages has no types
     """`S3Storage` with clients that a process's threads share, ranged reads, unique names and whole writes.
 
@@ -99,8 +62,8 @@ class SharedClientS3Storage(S3Storage):  # type: ignore[misc]  # django-storages
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
-        self.client_config = CLIENT_DEFAULTS.merge(self.client_config)
-        self._opened: _Opened | None = None
+        self.client_config = DEFAULTS.merge(self.client_config)
+        self._clients: Clients | None = None
 
     def get_default_settings(self) -> dict[str, Any]:
         defaults: dict[str, Any] = super().get_default_settings()
@@ -112,55 +75,43 @@ class SharedClientS3Storage(S3Storage):  # type: ignore[misc]  # django-storages
         }
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**super().__getstate__(), "_opened": None}
+        return {**super().__getstate__(), "_clients": None}
 
-    # Clients, one of each kind per process
+    # Clients
+
+    @property
+    def clients(self) -> Clients:
+        """This process's clients, opened by the first thread that needs them."""
+        if not self._is_open():
+            with opening():
+                if not self._is_open():
+                    self._clients = self._open_clients()
+        return self._clients  # type: ignore[return-value]  # open now
 
     @property
     def connection(self) -> Any:
-        return self._open_once().resource
+        return self.clients.resource
 
     @property
     def unsigned_connection(self) -> Any:
-        return self._open_once().unsigned_resource
+        return self.clients.unsigned_resource
 
     @property
     def bucket(self) -> Any:
-        return self._open_once().bucket
+        return self.clients.bucket
 
-    @property
-    def client(self) -> Any:
-        """The process's boto3 client; boto3's clients may be used by many threads."""
-        return self._open_once().resource.meta.client
+    def _is_open(self) -> bool:
+        return self._clients is not None and self._clients.pid == os.getpid()
 
-    def _open_once(self) -> _Opened:
-        opened = self._opened
-        if opened is not None and opened.pid == os.getpid():
-            return opened
-        with _opening:
-            if self._opened is None or self._opened.pid != os.getpid():
-                self._opened = self._open_clients()
-            return self._opened
-
-    def _open_clients(self) -> _Opened:
-        session: boto3.Session = self._create_session()  # parses S3's model once, which is most of a client's cost
-        options: dict[str, Any] = {
-            "region_name": self.region_name,
-            "use_ssl": self.use_ssl,
-            "endpoint_url": self.endpoint_url,
-            "verify": self.verify,
-        }
-        resource = session.resource("s3", config=self.client_config, **options)
-        unsigned = self.client_config.merge(Config(signature_version=botocore.UNSIGNED))
-        example = resource.meta.client.generate_presigned_url("get_object", {"Bucket": self.bucket_name, "Key": "-"})
-        return _Opened(
-            pid=os.getpid(),
-            resource=resource,
-            unsigned_resource=session.resource("s3", config=unsigned, **options),
-            looking=session.client("s3", config=self.client_config.merge(LOOKING), **options),
-            bucket=resource.Bucket(self.bucket_name),
-            bucket_url=urlunsplit(urlsplit(example)._replace(query="")).removesuffix("-"),
-            credentials=session.get_credentials(),
+    def _open_clients(self) -> Clients:
+        return open_clients(
+            self._create_session(),
+            self.bucket_name,
+            self.client_config,
+            region_name=self.region_name,
+            use_ssl=self.use_ssl,
+            endpoint_url=self.endpoint_url,
+            verify=self.verify,
         )
 
     # Names
@@ -201,7 +152,7 @@ class SharedClientS3Storage(S3Storage):  # type: ignore[misc]  # django-storages
         condition = {"IfMatch": etag} if etag else {}
         wanted = f"bytes={first}-{first + count - 1}"
         with translated(name):
-            reply = self._open_once().looking.get_object(
+            reply = self.clients.looking.get_object(
                 Bucket=self.bucket_name, Key=self._key(name), Range=wanted, **condition
             )
             with reply["Body"] as body:
@@ -216,7 +167,7 @@ class SharedClientS3Storage(S3Storage):  # type: ignore[misc]  # django-storages
     def write(self, name: str, content: Any, *, content_type: str) -> None:
         """Put bytes or a binary file under exactly this name, over what was there. Raises `StorageUnavailableError`."""
         with translated(name):
-            self.client.put_object(
+            self.clients.working.put_object(
                 Bucket=self.bucket_name,
                 Key=self._key(name),
                 Body=content,
@@ -227,7 +178,7 @@ class SharedClientS3Storage(S3Storage):  # type: ignore[misc]  # django-storages
     def stat(self, name: str) -> ObjectFacts:
         """Raises `FileNotFoundError`, `StorageUnavailableError`."""
         with translated(name):
-            head = self._open_once().looking.head_object(Bucket=self.bucket_name, Key=self._key(name))
+            head = self.clients.looking.head_object(Bucket=self.bucket_name, Key=self._key(name))
         return ObjectFacts(
             key=name,
             size=head["ContentLength"],
@@ -244,7 +195,7 @@ class SharedClientS3Storage(S3Storage):  # type: ignore[misc]  # django-storages
         if self.stat(source).etag != etag:  # for servers that ignore the condition below
             raise ObjectChangedError(f"{source} was replaced since it was looked at")
         with translated(source):
-            self.client.copy_object(
+            self.clients.working.copy_object(
                 Bucket=self.bucket_name,
                 Key=self._key(target),
                 CopySource={"Bucket": self.bucket_name, "Key": self._key(source)},
@@ -256,7 +207,7 @@ class SharedClientS3Storage(S3Storage):  # type: ignore[misc]  # django-storages
 
     def listing(self, prefix: str) -> Iterator[list[ObjectFacts]]:
         """The objects whose names begin with `prefix`, a page of up to 1000 at a time."""
-        pages = self.client.get_paginator("list_objects_v2")
+        pages = self.clients.working.get_paginator("list_objects_v2")
         folder = f"{self.location}/".lstrip("/")
         with translated(prefix):
             for page in pages.paginate(Bucket=self.bucket_name, Prefix=folder + prefix):
@@ -276,7 +227,7 @@ class SharedClientS3Storage(S3Storage):  # type: ignore[misc]  # django-storages
         if not objects:
             return
         with translated(f"{len(objects)} objects"):
-            self.client.delete_objects(Bucket=self.bucket_name, Delete={"Objects": objects, "Quiet": True})
+            self.clients.working.delete_objects(Bucket=self.bucket_name, Delete={"Objects": objects, "Quiet": True})
 
     # URLs
 
@@ -293,13 +244,13 @@ class SharedClientS3Storage(S3Storage):  # type: ignore[misc]  # django-storages
         """
         if self.custom_domain or not self.querystring_auth or http_method not in (None, "GET"):
             return self._public(super().url(name, parameters, expire, http_method))
-        opened = self._open_once()
+        clients = self.clients
         return self._public(
             signed_get(
-                opened.bucket_url,
+                clients.bucket_url,
                 self._key(name),
-                credentials=opened.credentials,
-                region=opened.resource.meta.client.meta.region_name,
+                credentials=clients.credentials,
+                region=clients.region,
                 expires=self.querystring_expire if expire is None else expire,
                 now=time.time(),
                 parameters=parameters or {},
@@ -314,7 +265,7 @@ class SharedClientS3Storage(S3Storage):  # type: ignore[misc]  # django-storages
             "ContentType": content_type,
             "ContentLength": size,
         }
-        return self._public(self.client.generate_presigned_url("put_object", target, ExpiresIn=expires))
+        return self._public(self.clients.working.generate_presigned_url("put_object", target, ExpiresIn=expires))
 
     def _public(self, url: str) -> str:
         if not self.public_endpoint or not url.startswith(self.endpoint_url):

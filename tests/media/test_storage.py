@@ -24,7 +24,7 @@ def another_storage(**changes: object) -> SharedClientS3Storage:
 
 def test_clients__one_for_all_threads(storage: SharedClientS3Storage) -> None:
     with ThreadPoolExecutor(8) as threads:
-        assert len(set(threads.map(lambda _: id(storage.client), range(16)))) == 1
+        assert len(set(threads.map(lambda _: id(storage.clients), range(16)))) == 1
 
 
 def test_client_after_fork__a_new_one_that_works(storage: SharedClientS3Storage, folder: str) -> None:
@@ -42,7 +42,7 @@ def test_client_after_fork__a_new_one_that_works(storage: SharedClientS3Storage,
 
 def test_fork_while_a_thread_makes_the_client__child_is_not_blocked(s3: str) -> None:
     storage = another_storage()
-    thread = threading.Thread(target=lambda: storage.client)
+    thread = threading.Thread(target=lambda: storage.clients)
     thread.start()
     pid = os.fork()
     if pid == 0:
@@ -84,7 +84,7 @@ def test_name_longer_than_the_field__refused(storage: SharedClientS3Storage) -> 
 def test_read_10_of_8_mb__fetches_one_range(storage: SharedClientS3Storage, folder: str) -> None:
     storage.write(f"{folder}/big", bytes(range(256)) * 32768, content_type="application/octet-stream")
     fetched: list[int] = []
-    storage._open_once().looking.meta.events.register(
+    storage.clients.looking.meta.events.register(
         "after-call.s3.GetObject", lambda parsed, **_: fetched.append(parsed["ContentLength"])
     )
     with storage.open(f"{folder}/big") as file:
