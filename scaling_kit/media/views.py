@@ -150,8 +150,12 @@ def _body(error: Exception) -> dict[str, Any]:
     if not isinstance(error, APIException):
         return {"code": "refused", "detail": str(error) or "Not allowed."}
     detail = error.detail
+    if isinstance(detail, list):
+        detail = detail[0]
     if not isinstance(detail, dict):
         return {"code": getattr(detail, "code", "invalid"), "detail": detail}
+    if "code" in detail:  # an authentication class that gives such a body itself
+        return detail
     field, messages = next(iter(detail.items()))
     first = messages[0] if isinstance(messages, list) else messages
     return {"code": getattr(first, "code", "invalid"), "detail": f"{field}: {first}", "fields": detail}

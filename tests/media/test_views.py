@@ -10,6 +10,9 @@ from django.core.files.storage import storages
 from django.test import override_settings
 from django.urls import include, path
 from django.utils import timezone
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.request import Request
 from rest_framework.routers import SimpleRouter
 from rest_framework.test import APIClient
 
@@ -21,6 +24,18 @@ from scaling_kit.media.views import UploadViewSet
 from tests.library.models import Author
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(92)
+
+
+class NoTokenIsGood(BaseAuthentication):
+    def authenticate(self, request: Request) -> None:
+        raise AuthenticationFailed({"code": "token_expired", "detail": "The token has expired."})
+
+    def authenticate_header(self, request: Request) -> str:
+        return "Bearer"
+
+
+class RefusingUploadViewSet(UploadViewSet):
+    authentication_classes = [NoTokenIsGood]
 
 
 class AuthorUploadViewSet(UploadViewSet):
@@ -35,6 +50,7 @@ class AuthorUploadViewSet(UploadViewSet):
 
 hooked = SimpleRouter()
 hooked.register("hooked", AuthorUploadViewSet, basename="hooked")
+hooked.register("refusing", RefusingUploadViewSet, basename="refusing")
 urlpatterns = [path("", include("scaling_kit.media.urls")), path("", include(hooked.urls))]
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.media.test_views"), pytest.mark.usefixtures("s3")]
@@ -115,6 +131,12 @@ def test_anonymous__401_or_403_with_code() -> None:
     response = ask(APIClient())
     assert response.status_code in (401, 403)
     assert response.json()["code"] == "not_authenticated"
+
+
+def test_authentication_refuses_with_a_body__passed_on() -> None:
+    response = ask(APIClient(), to="/refusing/")
+    assert response.status_code == 401
+    assert response.json() == {"code": "token_expired", "detail": "The token has expired."}
 
 
 @pytest.mark.parametrize("wrong_id", ["not-a-uuid", str(uuid.uuid4()), "0"])
