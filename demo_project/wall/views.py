@@ -126,8 +126,8 @@ class PhotoUploadViewSet(UploadViewSet):
         metadata = PhotoMetadataSerializer(data={"title": upload.name, **upload.metadata})
         metadata.is_valid(raise_exception=True)
         photo = Photo.objects.create(upload=upload, owner_id=upload.owner_id, **metadata.validated_data)
-        process_photo.enqueue(photo.pk)
-        return {"photo": photo.pk}
+        job = process_photo.enqueue(photo.pk)
+        return {"photo": photo.pk, "job": job.id}
 
 
 class ClusterView(OverviewView):

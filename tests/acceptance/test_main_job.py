@@ -105,10 +105,11 @@ def test_web_worker_killed__is_replaced_and_nobody_notices(demo: Demo, browser: 
 
 def test_worker_killed_in_mid_job__photo_gets_its_thumbnail(demo: Demo, ada: Person) -> None:
     with ada.listening(f"user:{ada.id}") as listener:
-        photo = ada.put_up("Large", picture((6000, 4500)))
+        upload = ada.upload("Large", picture((6000, 4500)))
+        photo = upload["photo"]
         listener.event("photo.progress", id=photo, percent=50)
-        [busy] = [m for m in members(ada.http, "worker") if m.get("state") == "busy"]
-        os.kill(busy["pid"], signal.SIGKILL)
+        [worker] = [member for member in members(ada.http, "worker") if member["job"] == upload["job"]]
+        os.kill(worker["pid"], signal.SIGKILL)
         shown = wait_until_shown(ada.http, photo)
     assert httpx.get(shown["thumbnail"]).status_code == 200
 

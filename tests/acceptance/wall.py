@@ -30,9 +30,14 @@ class Person:
 
     def put_up(self, title: str, content: bytes) -> int:
         """Upload a photo directly to S3, complete it, and return its id."""
+        return int(self.upload(title, content)["photo"])
+
+    def upload(self, title: str, content: bytes) -> dict[str, Any]:
+        """The same; return what the server says of it, with the ids of the photo and of its job."""
         intent = self.announce(title, content)
         self.send(intent, content).raise_for_status()
-        return int(self.complete(intent).raise_for_status().json()["photo"])
+        completed: dict[str, Any] = self.complete(intent).raise_for_status().json()
+        return completed
 
     def announce(self, title: str, content: bytes) -> dict[str, Any]:
         body = {"name": f"{title}.jpg", "size": len(content), "type": "image/jpeg", "metadata": {"title": title}}
