@@ -28,7 +28,7 @@ from scaling_kit.redis import Purpose, RedisError, async_client
 
 logger = logging.getLogger(__name__)
 
-JOIN_SECONDS = 5.0
+JOIN_SECONDS = 2.0
 # A connection that is silent for so long is pinged; silent for so long again, it is given up.
 SILENCE_SECONDS = 5.0
 

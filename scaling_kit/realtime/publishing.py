@@ -16,7 +16,7 @@ from typing import Any
 
 import redis
 from django.core.serializers.json import DjangoJSONEncoder
-from django.db import transaction
+from django.db import connection, transaction
 
 from scaling_kit import members
 from scaling_kit.realtime import rooms
@@ -35,7 +35,7 @@ class EventTooLargeError(ValueError):
 
 
 def publish(room: str, event: str, data: Any, *, on_commit: bool = True) -> None:
-    """Send an event to everyone in a room, when the current transaction commits, or now if there is none.
+    """Send an event to everyone in a room, when the transaction of the default database commits, or now without one.
 
     `data` is anything Django's JSON encoder takes. Raises `ValueError` or `TypeError` at once for a bad room name,
     for data that is not JSON, or too much of it.
@@ -46,10 +46,12 @@ def publish(room: str, event: str, data: Any, *, on_commit: bool = True) -> None
     fail: for jobs, which can be run again. A repeated attempt never makes a second event.
     """
     message = Message(room=rooms.check_name(room), start=_start_of_frame(room, event, data))
-    if on_commit:
-        transaction.on_commit(partial(_outbox.deliver, message))
-    else:
+    if not on_commit:
         _send_now(message)
+    elif connection.in_atomic_block:
+        transaction.on_commit(partial(_outbox.deliver, message))
+    else:  # without asking transaction.on_commit, which would connect to the database first
+        _outbox.deliver(message)
 
 
 async def apublish(room: str, event: str, data: Any) -> None:

@@ -11,8 +11,8 @@ import django
 
 django.setup()
 
-from scaling_kit.realtime.consumers import RoomConsumer
-from scaling_kit.realtime.origins import OriginValidator
+from scaling_kit.realtime.consumers import RoomConsumer  # noqa: E402
+from scaling_kit.realtime.origins import OriginValidator  # noqa: E402
 
 
 class User:
