@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 JOIN_SECONDS = 2.0
 # A connection that is silent for so long is pinged; silent for so long again, it is given up.
 SILENCE_SECONDS = 5.0
+READERS = 8
 
 
 class Outlet(Protocol):
@@ -55,7 +56,7 @@ class Hub:
         self._reader: asyncio.Task[None] | None = None
         self._chores: set[asyncio.Task[None]] = set()
         self._was_connected = True
-        self.history = async_client(Purpose.SCRIPT, settings.REDIS_URL)
+        self._history = History()
 
     @classmethod
     def of_this_loop(cls) -> Hub:
@@ -91,7 +92,7 @@ class Hub:
     def _admit(self, name: str, outlet: Outlet) -> Member:
         channel = rooms.channel(name)
         if channel not in self._rooms:
-            self._rooms[channel] = Room(name, channel, self.history)
+            self._rooms[channel] = Room(name, channel, self._history)
         if self._reader is None:
             self._reader = asyncio.create_task(self._read_until_cancelled(), name="scaling_kit-hub")
         return Member(self._rooms[channel], outlet)
@@ -135,9 +136,9 @@ class Hub:
                     self._report(connected=False, because=error)
                 except Exception:
                     logger.exception("hub failed, it starts again rooms=%d", len(self._rooms))
-                await asyncio.sleep(random.uniform(0.05, 0.5))  # noqa: S311  (no secret)
+                await _pause()
         finally:
-            await self.history.connection_pool.disconnect(inuse_connections=False)
+            await self._history.disconnect()
 
     async def _listen(self) -> None:
         client = async_client(Purpose.BLOCKING, settings.REDIS_URL, decode=False)
@@ -182,10 +183,26 @@ class Hub:
         self._was_connected = connected
 
 
+class History:
+    """Reads the history of rooms, of a few at a time: after Redis was away, all rooms ask at once."""
+
+    def __init__(self) -> None:
+        self._client = async_client(Purpose.SCRIPT, settings.REDIS_URL)
+        self._turns = asyncio.Semaphore(READERS)
+
+    async def read(self, room: str, position: Position | None) -> Page:
+        """Read a page after a position. Raises `redis.RedisError`."""
+        async with self._turns:
+            return await rooms.read_page(self._client, room, position)
+
+    async def disconnect(self) -> None:
+        await self._client.connection_pool.disconnect(inuse_connections=False)
+
+
 class Room:
     """The members that one process has in a room."""
 
-    def __init__(self, name: str, channel: str, history: redis.asyncio.Redis) -> None:
+    def __init__(self, name: str, channel: str, history: History) -> None:
         self.name = name
         self.channel = channel
         self.members: set[Member] = set()
@@ -212,7 +229,7 @@ class Room:
         A reading begun before the last message was heard may lack it, and is shared no more.
         """
         if position not in self._reads:
-            self._reads[position] = reading = asyncio.create_task(rooms.read_page(self._history, self.name, position))
+            self._reads[position] = reading = asyncio.create_task(self._history.read(self.name, position))
             reading.add_done_callback(partial(self._forget, position))
         return await asyncio.shield(self._reads[position])
 
@@ -277,11 +294,13 @@ class Member:
             self._missed = False
             try:
                 page = await self.room.read(self.position)
-            except RedisError:
-                await asyncio.sleep(random.uniform(0.2, 1.0))  # noqa: S311  (no secret)
-                continue
-            await self._hand_on(page)
-            self._is_live = page.is_last and not self._missed
+                await self._hand_on(page)
+                self._is_live = page.is_last and not self._missed
+            except (RedisError, OSError):
+                await _pause()
+            except Exception:  # a member that gave up would stay connected and never hear again
+                logger.exception("catching up failed, it is tried again room=%s", self.room.name)
+                await _pause()
 
     async def _hand_on(self, page: Page) -> None:
         if not page.recovered:
@@ -313,6 +332,11 @@ async def _messages(pubsub: redis.asyncio.client.PubSub) -> AsyncIterator[dict[s
         else:
             is_pinged = True
             await pubsub.ping()
+
+
+async def _pause() -> None:
+    """Wait before the next attempt, and not as long as the other processes that lost the same server."""
+    await asyncio.sleep(random.uniform(0.05, 0.5))  # noqa: S311  (no secret)
 
 
 def gap_frame(room: str, position: Position) -> str:

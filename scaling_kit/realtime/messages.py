@@ -44,7 +44,7 @@ def parse(text: str | None, *, limit_bytes: int) -> Request:
         raise MessageError("bad_message", "The message is not a JSON object")
     identity = message.get("id")
     if not _is_identity(identity):
-        raise MessageError("bad_message", "'id' is neither a whole number nor a string of up to 100 characters")
+        raise MessageError("bad_message", "'id' is neither a whole number from 0 nor a string of up to 100 characters")
     try:
         return Request(type=str(message.get("type")), id=identity, room=_room(message), last=_last(message))
     except MessageError as error:
@@ -58,7 +58,7 @@ def encode(**content: Any) -> str:
 def _is_identity(value: Any) -> bool:
     if isinstance(value, str):
         return len(value) <= 100
-    return value is None or _is_count(abs(value) if isinstance(value, int) else value)
+    return value is None or _is_count(value)
 
 
 def _is_count(value: Any) -> bool:
