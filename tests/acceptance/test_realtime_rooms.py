@@ -6,14 +6,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from scaling_kit import embedded
 from scaling_kit.testing import running, start, wait_until
 from tests import settings
-from tests.realtime.servers import gunicorn, publish_elsewhere
+from tests.realtime.servers import gunicorn, gunicorn_process, publish_elsewhere, sockets
 
 BEARER = ["kit.v1", "bearer.x"]
 
@@ -39,9 +40,12 @@ async def numbers(client: ClientConnection, count: int) -> list[int]:
     return [(await receive(client))["data"] for _ in range(count)]
 
 
-def test_published_elsewhere__reaches_the_sockets_of_all_workers(server: str, keys_of_one_test: str) -> None:
-    async def check() -> None:
-        clients = [(await joined(server))[0] for _ in range(12)]
+def test_published_elsewhere__reaches_the_sockets_of_all_workers(keys_of_one_test: str) -> None:
+    async def check(url: str, server: psutil.Process) -> None:
+        clients = [(await joined(url))[0] for _ in range(6)]
+        async with asyncio.timeout(20):
+            while len(server.children()) < 2 or not all(map(sockets, server.children())):
+                clients.append((await joined(url))[0])
         publisher = publish_elsewhere(settings.REDIS_URL, keys_of_one_test, "wall", range(20))
         for client in clients:
             assert await numbers(client, 20) == list(range(20))
@@ -49,7 +53,8 @@ def test_published_elsewhere__reaches_the_sockets_of_all_workers(server: str, ke
         for client in clients:
             await client.close()
 
-    asyncio.run(check())
+    with gunicorn_process(settings.REDIS_URL, keys_of_one_test) as (url, server):
+        asyncio.run(check(url, server))
 
 
 def test_flaky_clients__each_gets_every_event_once_and_in_order(server: str, keys_of_one_test: str) -> None:
@@ -79,6 +84,43 @@ def test_flaky_clients__each_gets_every_event_once_and_in_order(server: str, key
 
     ready = asyncio.Semaphore(0)
     asyncio.run(check())
+
+
+def test_worker_killed__its_clients_go_elsewhere_and_lose_nothing(keys_of_one_test: str) -> None:
+    async def stubborn(url: str) -> tuple[list[int], int]:
+        client, first = await joined(url)
+        position, seen, losses = {"epoch": first["epoch"], "offset": first["offset"]}, [], 0
+        ready.release()
+        while len(seen) < 100:
+            try:
+                message = await receive(client)
+            except ConnectionClosed:
+                losses += 1
+                client, again = await joined(url, last=position)
+                assert again["recovered"] is True
+                continue
+            seen.append(message["data"])
+            position["offset"] = message["offset"]
+            half_way.release()
+        await client.close()
+        return seen, losses
+
+    async def check(url: str, server: psutil.Process) -> None:
+        clients = [asyncio.create_task(stubborn(url)) for _ in range(8)]
+        for _ in clients:
+            await ready.acquire()
+        publisher = publish_elsewhere(settings.REDIS_URL, keys_of_one_test, "wall", range(100))
+        for _ in range(50 * len(clients)):
+            await half_way.acquire()
+        max(server.children(), key=sockets).kill()
+        results = await asyncio.gather(*clients)
+        assert publisher.wait() == 0
+        assert [seen for seen, _ in results] == [list(range(100))] * len(clients)
+        assert sum(losses for _, losses in results) > 0
+
+    ready, half_way = asyncio.Semaphore(0), asyncio.Semaphore(0)
+    with gunicorn_process(settings.REDIS_URL, keys_of_one_test) as (url, server):
+        asyncio.run(check(url, server))
 
 
 def test_redis_killed_and_restarted__sockets_stay_and_nothing_is_lost(tmp_path: Path) -> None:

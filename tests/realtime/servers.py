@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psutil
+
 from scaling_kit import embedded
 from scaling_kit.testing import die_with_parent, wait_until
 
@@ -23,6 +25,12 @@ def environment(redis_url: str, prefix: str) -> dict[str, str]:
 @contextmanager
 def gunicorn(redis_url: str, prefix: str, *, workers: int = 2) -> Iterator[str]:
     """Yield the websocket URL of a server of several processes."""
+    with gunicorn_process(redis_url, prefix, workers=workers) as (url, _):
+        yield url
+
+
+@contextmanager
+def gunicorn_process(redis_url: str, prefix: str, *, workers: int = 2) -> Iterator[tuple[str, psutil.Process]]:
     port = embedded.free_port()
     command = [
         *(sys.executable, "-m", "gunicorn", "tests.realtime.asgi:application", "--bind", f"127.0.0.1:{port}"),
@@ -32,10 +40,17 @@ def gunicorn(redis_url: str, prefix: str, *, workers: int = 2) -> Iterator[str]:
     process = subprocess.Popen(command, env=environment(redis_url, prefix), preexec_fn=die_with_parent)
     try:
         wait_until(lambda: embedded.accepts(port), what="gunicorn listens")
-        yield f"ws://127.0.0.1:{port}/"
+        yield f"ws://127.0.0.1:{port}/", psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait(timeout=10)
+
+
+def sockets(worker: psutil.Process) -> int:
+    """How many clients a worker serves."""
+    port = next(connection.laddr.port for connection in worker.net_connections() if connection.status == "LISTEN")
+    connections = [connection for connection in worker.net_connections() if connection.laddr.port == port]
+    return sum(connection.status == "ESTABLISHED" for connection in connections)
 
 
 def publish_elsewhere(
