@@ -17,8 +17,9 @@ from django.db import close_old_connections
 from django.utils.module_loading import import_string
 
 from scaling_kit.realtime import rooms
+from scaling_kit.realtime.audience import Member
 from scaling_kit.realtime.conf import settings
-from scaling_kit.realtime.hub import Hub, Member
+from scaling_kit.realtime.hub import Hub
 from scaling_kit.realtime.messages import MessageError, Request, encode, parse
 from scaling_kit.realtime.sockets import CloseCode, Socket
 from scaling_kit.redis import RedisError

@@ -9,7 +9,8 @@ from django.test import override_settings
 
 from scaling_kit import embedded
 from scaling_kit.realtime import apublish, hub, publish, rooms
-from scaling_kit.realtime.hub import Hub, Member
+from scaling_kit.realtime.audience import Member
+from scaling_kit.realtime.hub import Hub
 from scaling_kit.redis import Purpose, client
 from scaling_kit.testing import running
 from tests.realtime.clients import in_a_loop
