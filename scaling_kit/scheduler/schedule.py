@@ -54,7 +54,9 @@ class Options(TypedDict, total=False):
 
     `catch_up`: what becomes of ticks that nobody was there to run: none is run, the last one is, or each is.
     `grace_seconds`: a tick later than this is dropped in any case.
-    `overlap`: whether a tick is enqueued while the job of the one before waits or runs.
+    `overlap`: whether a tick is enqueued while the job of the one before waits or runs. The default is "skip", but
+    "allow" with `catch_up="all"`, whose ticks come in a burst after an absence. Only for tasks whose backend offers
+    `prepare()`; others are enqueued in any case.
     """
 
     args: Sequence[Any]
@@ -111,7 +113,7 @@ _declared: list[Schedule] = []
 
 
 def every(
-    expression: str = "", *, seconds: int | None = None, tz: str = "UTC", name: str = "", **options: Unpack[Options]
+    expression: str = "", *, seconds: float | None = None, tz: str = "UTC", name: str = "", **options: Unpack[Options]
 ) -> Callable[[T], T]:
     """Run a task by a cron expression in a time zone, or every so many seconds. Goes above `@task`, or around one.
 
@@ -130,7 +132,7 @@ def add(
     task: Any,
     expression: str = "",
     *,
-    seconds: int | None = None,
+    seconds: float | None = None,
     tz: str = "UTC",
     **options: Unpack[Options],
 ) -> None:
@@ -138,6 +140,7 @@ def add(
     if bool(expression) == (seconds is not None):
         raise TypeError(f"Schedule {name!r} needs either a cron expression or seconds=")
     timetable = Interval(seconds=seconds) if seconds is not None else Cron(expression=expression, tz=tz)
+    options.setdefault("overlap", "allow" if options.get("catch_up") == "all" else "skip")
     _declared.append(Schedule(name=name, task=task, timetable=timetable, **options))
 
 

@@ -53,7 +53,7 @@ def _entry(schedule: Schedule, state: dict[str, str]) -> dict[str, Any]:
         "enabled": schedule.enabled,
         "catch_up": schedule.catch_up,
         "overlap": schedule.overlap,
-        "next_at": next(schedule.timetable.ticks(time.time()), None) if schedule.enabled else None,
+        "next_run_at": next(schedule.timetable.ticks(time.time()), None) if schedule.enabled else None,
         "last_run_at": float(state["run_at"]) if "run_at" in state else None,
         "last_job_id": state.get("job_id"),
         "runs": int(state.get("runs", 0)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from itertools import takewhile
+from itertools import count, takewhile
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -49,20 +49,18 @@ class Timetable(Protocol):
 class Interval:
     """Every so many seconds, counted from the epoch: all candidates agree, and a restart changes nothing."""
 
-    seconds: int
+    seconds: float
 
     def __str__(self) -> str:
-        return f"every {self.seconds} s"
+        return f"every {self.seconds:g} s"
 
     def validate(self) -> None:
-        if not isinstance(self.seconds, int) or self.seconds < 1:
+        if self.seconds < 1 or self.seconds % 1:
             raise InvalidTimetableError(f"seconds: {self.seconds!r} must be a whole number of at least 1")
 
     def ticks(self, after: float) -> Iterator[int]:
-        tick = int(after // self.seconds) * self.seconds
-        while True:
-            tick += self.seconds
-            yield tick
+        step = int(self.seconds)
+        return count(int(after // step) * step + step, step)
 
 
 @dataclass(frozen=True, kw_only=True)

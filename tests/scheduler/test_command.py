@@ -58,7 +58,7 @@ def test_snapshot__names_the_leader() -> None:
     assert (shown["leader"], shown["epoch"]) == ("host:42", lease.epoch)
     [entry] = shown["schedules"]
     assert entry["name"] == "sweep"
-    assert entry["next_at"] > lease.now()
+    assert entry["next_run_at"] > lease.now()
 
 
 def test_redis_unreachable__fails_with_one_line(settings: Any) -> None:

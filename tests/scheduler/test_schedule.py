@@ -45,6 +45,12 @@ def test_neither_or_both_times__are_refused(times: dict[str, Any]) -> None:
         schedule.add("x", Task(), **times)
 
 
+@pytest.mark.parametrize(("catch_up", "overlap"), [("latest", "skip"), ("all", "allow")])
+def test_overlap__is_skipped_unless_every_tick_is_wanted(catch_up: schedule.CatchUp, overlap: str) -> None:
+    schedule.add("x", Task(), seconds=1, catch_up=catch_up)
+    assert schedule.discovered()[0].overlap == overlap
+
+
 def test_sound_schedules__pass_the_checks() -> None:
     schedule.add("one", Task(), "@daily", tz="Europe/Paris")
     schedule.add("two", PlainTask(), seconds=30, catch_up="all", grace_seconds=60.0, overlap="allow")

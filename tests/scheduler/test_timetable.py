@@ -71,7 +71,7 @@ def test_asked_at_any_second_of_a_clock_change__the_ticks_are_the_same(expressio
 
 def test_interval__is_counted_from_the_epoch() -> None:
     assert list(islice(Interval(seconds=30).ticks(1000.5), 3)) == [1020, 1050, 1080]
-    assert next(Interval(seconds=30).ticks(1020)) == 1050
+    assert next(Interval(seconds=30.0).ticks(1020)) == 1050
 
 
 @pytest.mark.parametrize(("alias", "expected"), [("@hourly", "2026-01-01T01:00"), ("@Daily", "2026-01-02T00:00")])
@@ -103,7 +103,7 @@ def test_unknown_time_zone__is_named() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0, -1, 1.5])
-def test_invalid_interval(seconds: int) -> None:
+def test_invalid_interval(seconds: float) -> None:
     with pytest.raises(InvalidTimetableError, match="seconds:"):
         Interval(seconds=seconds).validate()
 

@@ -57,7 +57,7 @@ class Command(BaseCommand):
         shown = status.snapshot()
         self.stdout.write(f"leader: {shown['leader'] or 'none'}")
         for entry in shown["schedules"]:
-            next_run = _when(entry["next_at"]) if entry["enabled"] else "disabled"
+            next_run = _when(entry["next_run_at"]) if entry["enabled"] else "disabled"
             last_run = _when(entry["last_run_at"])
             self.stdout.write(f"{entry['name']}  [{entry['timetable']}]  next {next_run}  last {last_run}")
 
