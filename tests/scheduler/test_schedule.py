@@ -1,3 +1,4 @@
+import sys
 from typing import Any
 
 import pytest
@@ -87,3 +88,9 @@ def test_names_that_differ_in_punctuation_only__would_share_job_ids() -> None:
 @override_settings(SCALING_KIT_SCHEDULER_LEASE_SECONDS=0.1)
 def test_lease_too_short__is_a_system_check() -> None:
     assert found_ids() == ["scaling_kit_scheduler.E006"]
+
+
+def test_cronsim_missing__is_a_system_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    schedule.add("wrong", Task(), "61 * * * *")
+    monkeypatch.setitem(sys.modules, "cronsim", None)
+    assert found_ids() == ["scaling_kit_scheduler.E001"]
