@@ -29,7 +29,7 @@ from scaling_kit.scheduler.ticker import Ticker
 
 logger = logging.getLogger(__name__)
 
-STOP_WITHIN_SECONDS = 0.8
+STOP_WITHIN_SECONDS = 0.5
 
 
 class Command(BaseCommand):
