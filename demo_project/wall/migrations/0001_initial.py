@@ -7,76 +7,122 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('scaling_kit_media', '0001_initial'),
+        ("scaling_kit_media", "0001_initial"),
         migrations.swappable_dependency(settings.AUTH_USER_MODEL),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='Photo',
+            name="Photo",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('title', models.CharField(max_length=120)),
-                ('state', models.CharField(choices=[('processing', 'Processing'), ('ready', 'Ready'), ('failed', 'Failed')], default='processing', max_length=10)),
-                ('original', scaling_kit.media.fields.MediaURLField(blank=True, max_length=1024, prefix='photos/{upload_id}/')),
-                ('thumbnail', scaling_kit.media.fields.MediaURLField(blank=True, max_length=1024, prefix='photos/{upload_id}/')),
-                ('large', scaling_kit.media.fields.MediaURLField(blank=True, max_length=1024, prefix='photos/{upload_id}/')),
-                ('width', models.PositiveIntegerField(default=0)),
-                ('height', models.PositiveIntegerField(default=0)),
-                ('taken_at', models.DateTimeField(blank=True, null=True)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('owner', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='photos', to=settings.AUTH_USER_MODEL)),
-                ('upload', models.OneToOneField(on_delete=django.db.models.deletion.PROTECT, related_name='photo', to='scaling_kit_media.upload')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("title", models.CharField(max_length=120)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("processing", "Processing"), ("ready", "Ready"), ("failed", "Failed")],
+                        default="processing",
+                        max_length=10,
+                    ),
+                ),
+                (
+                    "original",
+                    scaling_kit.media.fields.MediaURLField(blank=True, max_length=1024, prefix="photos/{upload_id}/"),
+                ),
+                (
+                    "thumbnail",
+                    scaling_kit.media.fields.MediaURLField(blank=True, max_length=1024, prefix="photos/{upload_id}/"),
+                ),
+                (
+                    "large",
+                    scaling_kit.media.fields.MediaURLField(blank=True, max_length=1024, prefix="photos/{upload_id}/"),
+                ),
+                ("width", models.PositiveIntegerField(default=0)),
+                ("height", models.PositiveIntegerField(default=0)),
+                ("taken_at", models.DateTimeField(blank=True, null=True)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="photos", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
+                (
+                    "upload",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="photo", to="scaling_kit_media.upload"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-created_at', '-id'],
+                "ordering": ["-created_at", "-id"],
             },
         ),
         migrations.CreateModel(
-            name='Like',
+            name="Like",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('user', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to=settings.AUTH_USER_MODEL)),
-                ('photo', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='likes', to='wall.photo')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("user", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to=settings.AUTH_USER_MODEL)),
+                (
+                    "photo",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="likes", to="wall.photo"
+                    ),
+                ),
             ],
         ),
         migrations.CreateModel(
-            name='Comment',
+            name="Comment",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('text', models.CharField(max_length=500)),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('author', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to=settings.AUTH_USER_MODEL)),
-                ('photo', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='comments', to='wall.photo')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("text", models.CharField(max_length=500)),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("author", models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, to=settings.AUTH_USER_MODEL)),
+                (
+                    "photo",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="comments", to="wall.photo"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['created_at'],
+                "ordering": ["created_at"],
             },
         ),
         migrations.CreateModel(
-            name='Pick',
+            name="Pick",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('tick', models.CharField(max_length=120, unique=True)),
-                ('picked_at', models.DateTimeField(auto_now_add=True)),
-                ('runs', models.PositiveIntegerField(default=0, help_text='How often the job of this tick ran; more than once only after a worker died.')),
-                ('photo', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='picks', to='wall.photo')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("tick", models.CharField(max_length=120, unique=True)),
+                ("picked_at", models.DateTimeField(auto_now_add=True)),
+                (
+                    "runs",
+                    models.PositiveIntegerField(
+                        default=0,
+                        help_text="How often the job of this tick ran; more than once only after a worker died.",
+                    ),
+                ),
+                (
+                    "photo",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="picks", to="wall.photo"
+                    ),
+                ),
             ],
             options={
-                'ordering': ['-picked_at'],
+                "ordering": ["-picked_at"],
             },
         ),
         migrations.AddIndex(
-            model_name='photo',
-            index=models.Index(fields=['state', '-created_at'], name='wall_photo_state_a8a4d4_idx'),
+            model_name="photo",
+            index=models.Index(fields=["state", "-created_at"], name="wall_photo_state_a8a4d4_idx"),
         ),
         migrations.AddConstraint(
-            model_name='like',
-            constraint=models.UniqueConstraint(fields=('photo', 'user'), name='one_like_per_user'),
+            model_name="like",
+            constraint=models.UniqueConstraint(fields=("photo", "user"), name="one_like_per_user"),
         ),
     ]
