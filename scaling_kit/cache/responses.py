@@ -62,6 +62,7 @@ def cached_response(
             request = _request_among(args, handler)
             return policy.serve(request, handler.__qualname__, functools.partial(handler, *args, **kwargs))
 
+        wrapper.is_cached_response = True  # type: ignore[attr-defined]
         return wrapper  # type: ignore[return-value]
 
     return decorate
@@ -78,7 +79,7 @@ else:
 class CachedViewSetMixin(_ViewSet):
     """Caches the actions of a viewset that only read. Put it before REST framework's classes.
 
-    The attributes are the arguments of `cached_response`.
+    The attributes are the arguments of `cached_response`; an action that is decorated with that keeps its own.
     """
 
     cache_actions: Sequence[str] = ("list", "retrieve")
@@ -89,10 +90,11 @@ class CachedViewSetMixin(_ViewSet):
 
     def initialize_request(self, request: Any, *args: Any, **kwargs: Any) -> Request:
         initialized: Request = super().initialize_request(request, *args, **kwargs)
-        if self.action in self.cache_actions:
-            method = request.method.lower()
+        method = request.method.lower()
+        handler: Any = getattr(self, method, None)
+        if self.action in self.cache_actions and not hasattr(handler, "is_cached_response"):
             # On this instance, as `as_view()` has just done with the action itself.
-            setattr(self, method, self._cached(getattr(self, method)))
+            setattr(self, method, self._cached(handler))
         return initialized
 
     def _cached(self, handler: Handler) -> Handler:

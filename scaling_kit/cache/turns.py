@@ -42,26 +42,36 @@ def take(address: Address, reading: Reading) -> Iterator[Reading]:
                 tags.release(address, token)
 
 
-_events: dict[str, threading.Event] = {}
+class _Computation:
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.has_ended = threading.Event()
+
+    def wait(self, deadline: float) -> None:
+        if self.thread != threading.get_ident():  # else it would wait for itself: something cached calls itself
+            self.has_ended.wait(max(0.0, deadline - time.monotonic()))
+
+
+_computing: dict[str, _Computation] = {}
 _lock = threading.Lock()
 
 
 @contextmanager
 def _one_thread(digest: str, deadline: float) -> Iterator[bool]:
     """True for the first thread; False for the others, when the first one has ended or the deadline is over."""
-    mine = threading.Event()
+    mine = _Computation()
     with _lock:
-        event = _events.setdefault(digest, mine)
-    if event is not mine:
-        event.wait(max(0.0, deadline - time.monotonic()))
+        first = _computing.setdefault(digest, mine)
+    if first is not mine:
+        first.wait(deadline)
         yield False
         return
     try:
         yield True
     finally:
         with _lock:
-            _events.pop(digest, None)
-        mine.set()
+            _computing.pop(digest, None)
+        mine.has_ended.set()
 
 
 def _take_among_processes(address: Address, reading: Reading, token: str, deadline: float) -> Reading:
@@ -91,7 +101,7 @@ def _read_again(address: Address, reading: Reading) -> Reading:
 def _forget_waiting_of_the_parent() -> None:
     global _lock
     _lock = threading.Lock()
-    _events.clear()
+    _computing.clear()
 
 
 os.register_at_fork(after_in_child=_forget_waiting_of_the_parent)

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.test import override_settings
 
 from scaling_kit import members
 from scaling_kit.cache import cached, invalidate, observer, status, tags
@@ -25,6 +26,17 @@ def shelf() -> Any:
 @cached()
 def echo(value: Any) -> Any:
     return value
+
+
+@cached()
+def recursive(depth: int) -> int:
+    Hooks.run()
+    return recursive(depth) if Hooks.computed < depth else Hooks.computed
+
+
+def test_calls_itself__does_not_wait_for_itself(library: Library) -> None:
+    with override_settings(SCALING_KIT_CACHE_LEASE_SECONDS=60.0):
+        assert recursive(3) == 3
 
 
 def test_called_again__computed_once_for_the_same_arguments(library: Library) -> None:

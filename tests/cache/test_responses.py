@@ -192,6 +192,12 @@ def test_get_with_a_body__never_stored(library: Library) -> None:
     assert response["X-Cache"] == "bypass;body"
 
 
+def test_action_decorated_in_a_cached_viewset__keeps_its_own_policy(library: Library) -> None:
+    assert [library.fetch("/brief/")["X-Cache"] for _ in range(2)] == ["miss", "hit"]
+    assert [library.fetch(f"/brief/{library.book.pk}/")["X-Cache"] for _ in range(2)] == ["miss", "hit"]
+    assert Hooks.computed == 1
+
+
 def test_header_off__not_sent(library: Library) -> None:
     with override_settings(SCALING_KIT_CACHE_HEADER=False):
         assert "X-Cache" not in library.fetch().headers

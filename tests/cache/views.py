@@ -74,6 +74,14 @@ class BookViewSet(CachedViewSetMixin, viewsets.ReadOnlyModelViewSet[Book]):
         return Response(sorted(titles))
 
 
+class BriefBookViewSet(BookViewSet):
+    cache_vary = lambda request: "everyone"  # noqa: E731
+
+    @cached_response(vary="public", timeout=60)
+    def list(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().list(request, *args, **kwargs)
+
+
 class OwnBook(permissions.BasePermission):
     def has_object_permission(self, request: Request, view: Any, obj: Book) -> bool:
         return bool(obj.author.name == request.user.get_username())
@@ -164,6 +172,7 @@ def no_rest_framework(request: Any) -> HttpResponse:
 
 router = SimpleRouter()
 router.register("books", BookViewSet)
+router.register("brief", BriefBookViewSet, basename="brief")
 router.register("own", OwnBookViewSet, basename="own")
 
 urlpatterns = [
