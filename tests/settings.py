@@ -52,6 +52,7 @@ INSTALLED_APPS = [
     "scaling_kit.scheduler",
     "scaling_kit.cluster",
     "tests.library",
+    "tests.cache",
 ]
 INSTALLED_APPS = [app for app in INSTALLED_APPS if find_spec(app)]  # until every room is there
 MIDDLEWARE = [
