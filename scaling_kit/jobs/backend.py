@@ -11,6 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from rq.utils import now
 from scaling_kit import members
 from scaling_kit.jobs import attempts, queues
 from scaling_kit.jobs.conf import settings
-from scaling_kit.jobs.job import TASK_FIELD, Job
+from scaling_kit.jobs.job import RUN_TASK, TASK_FIELD, Job
 from scaling_kit.jobs.tasks import (
     BaseTaskBackend,
     InvalidTask,
@@ -41,8 +42,6 @@ from scaling_kit.prepared import PreparedJob
 
 if TYPE_CHECKING:
     from scaling_kit.jobs.tasks import AnyResult, AnyTask
-
-RUN_TASK = f"{attempts.run_task.__module__}.{attempts.run_task.__qualname__}"
 
 
 class RQBackend(BaseTaskBackend):
@@ -107,7 +106,7 @@ class RQBackend(BaseTaskBackend):
             "run_after": task.run_after.isoformat() if task.run_after else None,
             "retry": Retry.of(policy).to_dict() if policy is not None else None,
         }
-        fields = {name: value if isinstance(value, bytes) else str(value) for name, value in job.to_dict().items()}
+        fields = {name: value if isinstance(value, bytes) else _text(value) for name, value in job.to_dict().items()}
         fields |= {TASK_FIELD: json.dumps(written), "kit_priority": str(task.priority)}
         return queues.prepared(task.queue_name, job.id, fields, task.priority)
 
@@ -153,7 +152,7 @@ class RQBackend(BaseTaskBackend):
 
     def _in_transaction(self, on_commit: bool | str) -> bool:
         # Asked here because Django's on_commit connects to the database, which an enqueue need not need.
-        return transaction.get_connection(self._database(on_commit)).in_atomic_block
+        return bool(transaction.get_connection(self._database(on_commit)).in_atomic_block)
 
     def _database(self, on_commit: bool | str) -> str:
         return on_commit if isinstance(on_commit, str) else self.options.get("DATABASE", DEFAULT_DB_ALIAS)
@@ -169,6 +168,10 @@ class RQBackend(BaseTaskBackend):
         job = Job(result_id, connection=redis)
         job.restore(fields)
         return attempts.task_result(job, attempts.decoded(record))
+
+
+def _text(value: object) -> str:
+    return str(value.value) if isinstance(value, Enum) else str(value)
 
 
 def _epoch_seconds(run_after: datetime | None) -> float | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rq.queue import Queue
 
 TASK_FIELD = "kit_task"
+RUN_TASK = "scaling_kit.jobs.attempts.run_task"
 
 
 class Job(rq.job.Job):
@@ -37,6 +38,12 @@ class Job(rq.job.Job):
             self.task = json.loads(fields[TASK_FIELD])
         self.attempts = int(fields.get("kit_attempts", 0))
         super().restore(raw_data)
+
+    @property
+    def func(self) -> Any:
+        if self.task is not None and self.func_name != RUN_TASK:
+            raise ValueError(f"The job of a task calls {RUN_TASK} and nothing else, not {self.func_name!r}")
+        return super().func
 
     def retry(self, queue: Queue, pipeline: Pipeline) -> None:
         """Run again, as the task's policy says. RQ itself knows whole seconds only, and no priorities."""

@@ -21,6 +21,7 @@ class Fleet:
     """`runworkers` of one test: as many supervisors as it starts, all ended with it."""
 
     def __init__(self, *, key_prefix: str) -> None:
+        self.key_prefix = key_prefix
         self.environment = {**os.environ, "TEST_KEY_PREFIX": key_prefix}
         self.processes: list[subprocess.Popen[str]] = []
 
@@ -31,10 +32,14 @@ class Fleet:
         finally:
             for process in self.processes:
                 process.kill()
-                process.communicate()
+                process.wait()
+                if process.stderr is not None:
+                    process.stderr.close()
 
     def start(self, *arguments: str, wait: bool = True, **environment: str) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "django", "runworkers", "--settings", "tests.jobs.settings", *arguments]
+        if "--queues" not in arguments:
+            command += ["--queues", ",".join(f"{self.key_prefix}-{name}" for name in ("high", "default", "low"))]
         process = subprocess.Popen(
             command,
             env={**self.environment, **environment},
