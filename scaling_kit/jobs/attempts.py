@@ -124,36 +124,47 @@ def _call(result: AnyResult, args: list[Any], kwargs: dict[str, Any]) -> Any:
 def _begin(job: Job) -> AnyResult:
     now = timezone.now().isoformat()
     key = queues.record_key(job.id)
-    pipeline = job.connection.pipeline()
-    pipeline.hsetnx(key, "started_at", now)
-    pipeline.hset(key, mapping={"last_attempted_at": now, f"worker:{job.attempts}": job.worker_name or ""})
-    pipeline.expire(key, settings.FAILURE_TTL_SECONDS)
-    pipeline.hgetall(key)
-    return task_result(job, decoded(pipeline.execute()[-1]))
+    *_, record = _write(
+        job,
+        ("HSETNX", key, "started_at", now),
+        ("HSET", key, "last_attempted_at", now, f"worker:{job.attempts}", job.worker_name or ""),
+        ("EXPIRE", key, settings.FAILURE_TTL_SECONDS),
+        ("HGETALL", key),
+    )
+    return task_result(job, decoded(record))
 
 
 def _succeed(job: Job, result: AnyResult, value: Any) -> None:
     key = queues.record_key(job.id)
-    pipeline = job.connection.pipeline()
-    pipeline.hset(key, "return_value", json.dumps(value))
-    pipeline.expire(key, settings.RESULT_TTL_SECONDS)
-    pipeline.execute()
+    _write(job, ("HSET", key, "return_value", json.dumps(value)), ("EXPIRE", key, settings.RESULT_TTL_SECONDS))
     object.__setattr__(result, "_return_value", value)
     _finish(result, TaskResultStatus.SUCCESSFUL)
 
 
 def _fail(job: Job, result: AnyResult, error: BaseException) -> None:
     kind = type(error)
-    failure = TaskError(
-        exception_class_path=f"{kind.__module__}.{kind.__qualname__}", traceback="".join(format_exception(error))
-    )
-    result.errors.append(failure)
-    recorded = {"exception_class_path": failure.exception_class_path, "traceback": failure.traceback}
-    job.connection.hset(queues.record_key(job.id), f"error:{job.attempts}", json.dumps(recorded))
+    fields = {
+        "exception_class_path": f"{kind.__module__}.{kind.__qualname__}",
+        "traceback": "".join(format_exception(error)),
+    }
+    result.errors.append(TaskError(**fields))
+    _write(job, ("HSET", queues.record_key(job.id), f"error:{job.attempts}", json.dumps(fields)))
     if job.should_retry:
         logger.warning("task will be retried id=%s attempt=%s error=%r", job.id, job.attempts, error)
     else:
         _finish(result, TaskResultStatus.FAILED)
+
+
+def _write(job: Job, *commands: tuple[Any, ...]) -> list[Any]:
+    """Write to the record, through an outage of Redis: writing it twice does no harm, not writing it would."""
+
+    def attempt() -> list[Any]:
+        pipeline = job.connection.pipeline()
+        for command in commands:
+            pipeline.execute_command(*command)
+        return pipeline.execute()
+
+    return queues.insist(attempt)
 
 
 def _finish(result: AnyResult, status: TaskResultStatus) -> None:

@@ -69,6 +69,14 @@ local function start(queue, id)
   redis.call('EXPIRE', KEYS[1], margin)
 end
 
+local function show(state)  -- to RQ's dashboard
+  local key = prefix .. ':worker:' .. worker
+  local shown = redis.call('HMGET', key, 'birth', 'state')
+  if shown[1] and shown[2] ~= state then
+    redis.call('HSET', key, 'state', state)
+  end
+end
+
 local last = redis.call('HMGET', KEYS[1], 'execution', 'queue', 'id')
 if last[1] == execution then
   return {last[2], last[3], redis.call('HGETALL', job_key(last[3]))}
@@ -80,7 +88,9 @@ for i = 2, #KEYS do
   local id = pop_by_priority(KEYS[i])
   if id then
     start(KEYS[i], id)
+    show('busy')
     return {KEYS[i], id, redis.call('HGETALL', job_key(id))}
   end
 end
+show('idle')
 return false

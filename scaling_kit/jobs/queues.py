@@ -8,10 +8,13 @@ bell that is rung for those lists.
 from __future__ import annotations
 
 import base64
+import logging
+import os
+import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
 import redis
@@ -23,7 +26,11 @@ from rq.utils import as_text, now, utcformat
 from scaling_kit.jobs.conf import settings
 from scaling_kit.lease import Lease
 from scaling_kit.prepared import PreparedJob
-from scaling_kit.redis import Purpose, Script, client, key
+from scaling_kit.redis import ConnectionFailures, Purpose, Script, client, key
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 ENQUEUE = Script.beside(__file__, "enqueue", idempotent=True)
 CLAIM = Script.beside(__file__, "claim", idempotent=True)
@@ -35,6 +42,10 @@ FIND_ORPHANS = Script.beside(__file__, "find_orphans", idempotent=True)
 # RQ's own sweeps, which a look at its dashboard starts, must leave our jobs to us: they consider a job abandoned
 # when it has not been heard of for this long.
 RQ_MARGIN_SECONDS = 300
+
+# What says that Redis does not answer now, and may in a moment.
+AWAY = (*ConnectionFailures, redis.exceptions.BusyLoadingError)
+RETRY_SECONDS = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,6 +234,19 @@ def beat(queue_name: str, workers: Sequence[str], *, purpose: Purpose = Purpose.
         [alive_key(worker) for worker in workers],
         [RQ_KEY_PREFIX, round(settings.WORKER_TTL_SECONDS * 1000), RQ_MARGIN_SECONDS, utcformat(now()), *workers],
     )
+
+
+def insist(action: Callable[[], T]) -> T:
+    """Do something that must be done, through an outage of Redis: again and again, until it answers."""
+    announced = False
+    while True:
+        try:
+            return action()
+        except AWAY as error:
+            if not announced:
+                logger.warning("redis_reachable=False pid=%s waiting to go on, error=%r", os.getpid(), error)
+            announced = True
+            time.sleep(RETRY_SECONDS)
 
 
 def move_due(queue_name: str, lease: Lease, *, limit: int = 500) -> tuple[int, float | None, list[str]]:

@@ -174,7 +174,8 @@ class Supervisor:
         os.set_blocking(ready_fd, False)
 
         def work() -> int:
-            worker = Worker(self.fleet.queue_names, name=name, forks=self.fleet.forks, burst=self.fleet.burst)
+            fleet = self.fleet
+            worker = queues.insist(lambda: Worker(fleet.queue_names, name=name, forks=fleet.forks, burst=fleet.burst))
             return worker.run(on_ready=lambda: os.close(tell_fd))
 
         self._beat_at = 0.0

@@ -33,13 +33,11 @@ from scaling_kit.jobs import attempts, queues
 from scaling_kit.jobs.doorbell import Doorbell
 from scaling_kit.jobs.job import Job
 from scaling_kit.lease import Lease
-from scaling_kit.redis import ConnectionFailures
 
 logger = logging.getLogger(__name__)
 
 # An idle worker looks by itself so often, should the doorbell not ring.
 IDLE_SECONDS = 1.0
-REDIS_AWAY_SECONDS = 1.0
 # A child that does not notice its own timeout, deep in C code, is killed so much later.
 HORSE_MARGIN_SECONDS = 30
 
@@ -65,7 +63,7 @@ class Worker(rq.worker.SimpleWorker):
     def run(self, on_ready: Callable[[], None] = lambda: None) -> int:
         """Work until told to stop (TERM: after the job in hand), or in a burst until the queues are empty."""
         self._listen_to_signals()
-        self.register_birth()  # type: ignore[no-untyped-call]
+        queues.insist(self.register_birth)
         self.member = members.join("worker", state="idle", queues=",".join(self.queue_names()), job="")
         on_ready()
         while not self._stopping:
@@ -105,7 +103,7 @@ class Worker(rq.worker.SimpleWorker):
         """The next job. After a lost reply the same execution id is asked for again, and the same job answered."""
         try:
             claimed = queues.claim(self.queue_names(), self.name, self._execution_id)
-        except (*ConnectionFailures, redis.exceptions.BusyLoadingError) as error:
+        except queues.AWAY as error:
             self._redis_is_away(error)
             return None
         self._redis_is_back()
@@ -115,12 +113,12 @@ class Worker(rq.worker.SimpleWorker):
 
     def _wait(self) -> None:
         if not self._redis_reachable:
-            select.select([self._wake_fd], [], [], REDIS_AWAY_SECONDS)
+            select.select([self._wake_fd], [], [], queues.RETRY_SECONDS)
             return
         asked_at = time.monotonic()
         try:
             self._doorbell.wait(IDLE_SECONDS, wake_fd=self._wake_fd)
-        except (*ConnectionFailures, OSError) as error:
+        except (*queues.AWAY, OSError) as error:
             self._redis_is_away(error)
         if time.monotonic() - asked_at < 0.001:
             # A queue with jobs that may not be claimed (rq suspend) rings without end.
@@ -172,19 +170,7 @@ class Worker(rq.worker.SimpleWorker):
     def _settle(self, claimed: queues.Claimed, reason: str) -> None:
         """Hand the job back unless its end was recorded. Waits for Redis as long as it takes."""
         execution = (claimed.queue_name, claimed.job_id, claimed.execution_id)
-        hand_back_all(self.name, [execution], reason=reason, killed=True, insist=self._insist)
-
-    def _insist(self, action: Callable[[], Any]) -> Any:
-        """Do something that must be done, through an outage of Redis."""
-        while True:
-            try:
-                result = action()
-            except (*ConnectionFailures, redis.exceptions.BusyLoadingError) as error:
-                self._redis_is_away(error)
-                time.sleep(REDIS_AWAY_SECONDS)
-            else:
-                self._redis_is_back()
-                return result
+        hand_back_all(self.name, [execution], reason=reason, killed=True, insist=queues.insist)
 
     # --- a child for the job
 
@@ -251,7 +237,7 @@ class Worker(rq.worker.SimpleWorker):
         self, job: Any, queue: Queue, started_job_registry: StartedJobRegistry, execution: Execution
     ) -> None:
         end = super().handle_job_success
-        self._insist(lambda: self._owns(execution) and end(job, queue, started_job_registry, execution))
+        queues.insist(lambda: self._owns(execution) and end(job, queue, started_job_registry, execution))
 
     def handle_job_failure(
         self,
@@ -261,7 +247,7 @@ class Worker(rq.worker.SimpleWorker):
         exc_string: str = "",
         execution: Execution | None = None,
     ) -> None:
-        if execution is None or self._insist(lambda: self._owns(execution)):
+        if execution is None or queues.insist(lambda: self._owns(execution)):
             super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
 
     def _owns(self, execution: Execution) -> bool:

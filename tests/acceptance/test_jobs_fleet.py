@@ -224,7 +224,7 @@ def test_burst__ends_when_the_queues_are_empty(queues: Queues, fleet: Fleet) -> 
 
 
 def test_redis_restarted__the_fleet_stays_and_goes_on(tmp_path: Path, keys_of_one_test: str) -> None:
-    server = Valkey(folder=tmp_path, port=free_port(), durable=True)
+    server = Valkey(folder=tmp_path, port=free_port())
     names = [f"{keys_of_one_test}-{name}" for name in ("high", "default", "low")]
     mine = override_settings(
         SCALING_KIT_REDIS_URL=server.url,
