@@ -95,8 +95,8 @@ def storages(
 
 
 def rq_queues(url: str, *, queues: Sequence[str] = ("high", "default", "low")) -> dict[str, Any]:
-    """`RQ_QUEUES` for django-rq and for the kit's workers."""
-    return {name: {"URL": url, "DEFAULT_TIMEOUT": 180} for name in queues}
+    """`RQ_QUEUES` for django-rq and for the kit's workers. JSON: with pickle, who writes to Redis runs code here."""
+    return {name: {"URL": url, "DEFAULT_TIMEOUT": 180, "SERIALIZER": "json"} for name in queues}
 
 
 def tasks(*, queues: Sequence[str] = ("high", "default", "low")) -> dict[str, Any]:
