@@ -86,3 +86,5 @@ SIMPLE_JWT = recipes.simple_jwt(SECRET_KEY)
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 SCALING_KIT_REDIS_URL = REDIS_URL
 REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": ["scaling_kit.tokens.authentication.StatelessAuthentication"]}
+if not find_spec("scaling_kit.tokens"):
+    REST_FRAMEWORK = {}

@@ -79,6 +79,9 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
         self._stop_at = time.monotonic() + self.cfg.drain
         self.log.info("drain begun seconds=%s", self.cfg.drain)
 
+    def handle_usr2(self) -> None:
+        self.log.warning("signal ignored signal=USR2 hint='HUP reloads without losing a request'")
+
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             raise StopIteration
@@ -91,7 +94,6 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
         if not self._read_configuration():
             return
         self._outdated = set(self.WORKERS) - self.retiring
-        self._booting.clear()
         self.log.info("reload begun outdated=%s", len(self._outdated))
 
     def manage_workers(self) -> None:
@@ -170,7 +172,7 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
         self._failed_boots += 1
         self._spawn_after = time.monotonic() + pause_seconds
         self.log.error("boot failed pid=%s reason=%s next_attempt_seconds=%s", pid, reason, pause_seconds)
-        if self._outdated is not None:
+        if self._outdated is not None and pid not in self._outdated:
             self.log.error("reload aborted reason=boot_failed old_workers=%s", len(self._outdated))
             self._outdated = None
 
@@ -183,7 +185,7 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
             self.kill_worker(pid, signal.SIGTERM)
 
     def _replace_outdated(self, outdated: set[int]) -> None:
-        if self._booting:
+        if self._booting.keys() - outdated:
             return
         staying = self._staying()
         surplus = max(0, len(staying) - self.num_workers)

@@ -6,11 +6,15 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import dj_database_url
 import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from scaling_kit.testing import wait_until
+from scaling_kit import members
+from scaling_kit.embedded import Postgres, free_port
+from scaling_kit.testing import running, wait_until
+from tests import settings as test_settings
 from tests.acceptance.gunicorns import APPLICATION, WEBSOCKETS, Gunicorn, gunicorn, pids
 
 GOOD = APPLICATION.format(boot_seconds=0)
@@ -35,6 +39,15 @@ def test_reloaded_twice_under_load__no_request_lost(server: Gunicorn) -> None:
     assert load.failures == []
     assert len(load.answered) > 100
     assert not first & server.wait_for_workers(2)
+
+
+def test_reloaded__settings_are_read_again_by_master_and_workers(server: Gunicorn) -> None:
+    assert server.header("/none", "X-Served-By") is None
+    server.write_settings(SCALING_KIT_CLUSTER_WORKERS=1, SCALING_KIT_CLUSTER_SERVED_BY=True)
+    server.signal(signal.SIGHUP)
+    server.wait_for_log("reload done")
+    [worker] = server.wait_for_workers(1)
+    assert server.header("/none", "X-Served-By") == f"{members.host()}:{worker}"
 
 
 def test_scaled_under_load__no_request_lost(server: Gunicorn) -> None:
@@ -100,11 +113,26 @@ def test_told_to_stop_with_a_drain__unready_but_serving(tmp_path: Path, keys_of_
         server.wait_for_workers(2)
         assert server.get("/health/ready")[0] == 200
         server.signal(signal.SIGTERM)
-        status, body = wait_until(lambda: (seen := server.get("/health/ready"))[0] == 503 and seen)
-        assert json.loads(body)["draining"]
+        wait_until(lambda: server.get("/health/ready")[0] == 503)
+        assert json.loads(server.get("/health/ready")[1])["draining"]
         assert server.get("/pid")[0] == 200
         assert server.process.wait(timeout=15) == 0
     assert pids() == set()
+
+
+def test_database_goes_away_and_returns__readiness_follows(tmp_path: Path, keys_of_one_test: str) -> None:
+    postgres = Postgres(folder=test_settings.FOLDER / "postgres-of-health", port=free_port(), durable=False)
+    settings = {
+        "DATABASES": {"default": dj_database_url.parse(postgres.url)},
+        "SCALING_KIT_CLUSTER_READY_REQUIRES": ("database",),
+        "SCALING_KIT_CLUSTER_WORKERS": 1,
+    }
+    with gunicorn(tmp_path, keys_of_one_test, application=GOOD, settings=settings) as server:
+        for _ in range(2):
+            with running(postgres):
+                wait_until(lambda: server.get("/health/ready")[0] == 200)
+            wait_until(lambda: server.get("/health/ready")[0] == 503)
+            assert server.get("/health/live")[0] == 200
 
 
 @pytest.fixture
