@@ -75,6 +75,17 @@ def test_release_that_cannot_be_imported__old_workers_stay_until_it_is_mended(se
     assert not old & server.wait_for_workers(2)
 
 
+def test_release_that_hangs_while_it_boots__reload_aborted(tmp_path: Path, keys_of_one_test: str) -> None:
+    settings = {"SCALING_KIT_CLUSTER_BOOT_SECONDS": 5}
+    with gunicorn(tmp_path, keys_of_one_test, application=GOOD, settings=settings) as server:
+        old = server.wait_for_workers(2)
+        server.write_application(APPLICATION.format(boot_seconds=60))
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("reload aborted")
+        assert "reason=timeout" in server.log
+        assert pids() == old
+
+
 def test_settings_that_cannot_be_imported__reload_aborted(server: Gunicorn) -> None:
     old = pids()
     (server.folder / "site_settings.py").write_text(BROKEN)
