@@ -8,11 +8,12 @@ from pathlib import Path
 
 import dj_database_url
 import pytest
+from django.test import override_settings
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from scaling_kit import members
-from scaling_kit.embedded import Postgres, free_port
+from scaling_kit.embedded import Postgres, Valkey, free_port
 from scaling_kit.testing import running, wait_until
 from tests import settings as test_settings
 from tests.acceptance.gunicorns import APPLICATION, WEBSOCKETS, Gunicorn, gunicorn, pids
@@ -144,6 +145,28 @@ def test_database_goes_away_and_returns__readiness_follows(tmp_path: Path, keys_
                 wait_until(lambda: server.get("/health/ready")[0] == 200)
             wait_until(lambda: server.get("/health/ready")[0] == 503)
             assert server.get("/health/live")[0] == 200
+
+
+def test_redis_goes_away_and_returns__serving_and_reloading_go_on(tmp_path: Path, keys_of_one_test: str) -> None:
+    valkey = Valkey(folder=tmp_path / "valkey", port=free_port(), persistent=False)
+    settings = {
+        "SCALING_KIT_REDIS_URL": valkey.url,
+        "SCALING_KIT_CLUSTER_READY_REQUIRES": (),
+        "SCALING_KIT_CLUSTER_WORKERS": 1,
+    }
+    with (
+        override_settings(SCALING_KIT_REDIS_URL=valkey.url),
+        gunicorn(tmp_path, keys_of_one_test, application=GOOD, settings=settings) as server,
+    ):
+        with running(valkey):
+            old = server.wait_for_workers(1)
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("reload done")
+        assert server.get("/pid")[0] == 200
+        status, body = server.get("/health/ready")
+        assert (status, json.loads(body)["checks"]["redis"]) == (200, "failing")
+        with running(valkey):
+            assert not old & server.wait_for_workers(1)
 
 
 @pytest.fixture
