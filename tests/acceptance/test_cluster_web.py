@@ -4,6 +4,7 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import dj_database_url
@@ -40,6 +41,17 @@ def test_reloaded_twice_under_load__no_request_lost(server: Gunicorn) -> None:
     assert load.failures == []
     assert len(load.answered) > 100
     assert not first & server.wait_for_workers(2)
+
+
+def test_reloaded_during_a_slow_request__it_is_answered(server: Gunicorn) -> None:
+    old = pids()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(server.get, "/pid?4")
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("reload done")
+        status, body = answer.result()
+    assert status == 200
+    assert int(body) in old
 
 
 def test_reloaded__settings_are_read_again_by_master_and_workers(server: Gunicorn) -> None:
