@@ -197,7 +197,9 @@ class Child:
             self._failed_starts = 0 if lasted else self._failed_starts + 1
             self._change("restarting", status=self._status())
             if self._failed_starts >= FAILED_STARTS:
-                self._give_up(f"ended {FAILED_STARTS} times in a row soon after its start, at last with {self._status()}")
+                self._give_up(
+                    f"ended {FAILED_STARTS} times in a row soon after its start, at last with {self._status()}"
+                )
             await asyncio.sleep(self._backoff_seconds())
 
     async def stop(self) -> None:
@@ -243,7 +245,14 @@ class Child:
         program, *arguments = self.process.command
         self._ended = asyncio.Event()
         self._popen = subprocess.Popen(
-            [*LAUNCH, str(os.getpid()), self.process.user or "", descriptors, shutil.which(program) or program, *arguments],
+            [
+                *LAUNCH,
+                str(os.getpid()),
+                self.process.user or "",
+                descriptors,
+                shutil.which(program) or program,
+                *arguments,
+            ],
             env={**os.environ, **self.process.environment},
             cwd=self.process.folder,
             stdin=subprocess.DEVNULL,
