@@ -9,6 +9,8 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
+from scaling_kit.cluster.conf import settings
+
 MIDDLEWARE = "scaling_kit.cluster.middleware.HealthMiddleware"
 
 
@@ -23,6 +25,22 @@ def check_dependencies(**_: Any) -> list[CheckMessage]:
         )
         for package in ("gunicorn", "rest_framework")
         if find_spec(package) is None
+    ]
+
+
+@register("scaling_kit")
+def check_ready_requires(**_: Any) -> list[CheckMessage]:
+    """E004: SCALING_KIT_CLUSTER_READY_REQUIRES names a check that does not exist, so that no node is ever ready."""
+    from scaling_kit.cluster.health import probes
+
+    return [
+        Error(
+            f"SCALING_KIT_CLUSTER_READY_REQUIRES names {name!r}, which is not a health check.",
+            hint=f"The checks are {', '.join(probes)}.",
+            id="scaling_kit_cluster.E004",
+        )
+        for name in settings.READY_REQUIRES
+        if name not in probes
     ]
 
 

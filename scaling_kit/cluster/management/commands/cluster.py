@@ -14,7 +14,7 @@ from scaling_kit.cluster import status, up
 class Subcommand(Protocol):
     """A module of the room.
 
-    `run(stdout=..., **options)` returns the exit status; it raises `CommandError` with one line for what cannot be done.
+    `run(stdout=..., **options)` returns the exit status, and raises `CommandError` for what cannot be done.
     """
 
     HELP: str
