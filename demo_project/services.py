@@ -59,8 +59,8 @@ def kept_secrets(folder: Path) -> dict[str, str]:
         return known
     names = ("SECRET_KEY", "S3_ACCESS_KEY", "S3_SECRET_KEY", "DATABASE_PASSWORD", "ID")
     made = {name: secrets.token_hex(32 if name == "SECRET_KEY" else 16) for name in names}
-    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as opened:
-        json.dump(made, opened)
+    file.touch(mode=0o600, exist_ok=False)
+    file.write_text(json.dumps(made))
     return made
 
 

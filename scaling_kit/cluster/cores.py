@@ -12,7 +12,7 @@ CGROUP = Path("/sys/fs/cgroup")
 def usable_cores(cgroup: Path = CGROUP) -> int:
     """At least one. A container limited to 1.5 cores has two: one would leave a third of it unused."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(allowed, math.ceil(_quota(cgroup))))
+    return max(1, math.ceil(min(allowed, _quota(cgroup))))
 
 
 def _quota(cgroup: Path) -> float:

@@ -45,31 +45,40 @@ def kill(sessions: set[int]) -> None:
 
 
 def exists(session: int) -> bool:
-    return any(session_of(pid) == session for pid in pids())
+    """Is anyone left in it? A zombie, which only its parent can bury, does not count."""
+    return any(found == session for _, found in living())
 
 
 def send(number: signal.Signals, sessions: set[int]) -> bool:
     """Signal every process of these sessions, whatever process group it has made; False if there is none."""
-    found = [pid for pid in pids() if session_of(pid) in sessions]
+    found = [pid for pid, session in living() if session in sessions]
     for pid in found:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, number)
     return bool(found)
 
 
-def pids() -> Iterator[int]:
-    """Every process of the machine."""
-    if Path("/proc/self").exists():
-        return (int(entry) for entry in os.listdir("/proc") if entry.isdecimal())  # noqa: PTH208  (names, not paths)
-    listing = subprocess.run(["/bin/ps", "-axo", "pid="], capture_output=True, text=True, check=False)
-    return (int(pid) for pid in listing.stdout.split())
+def living() -> Iterator[tuple[int, int]]:
+    """Process and session id of every process of the machine that is not a zombie."""
+    if Path("/proc/self/stat").exists():
+        return _living_by_proc()
+    return _living_by_ps()
 
 
-def session_of(pid: int) -> int | None:
-    try:
-        return os.getsid(pid)
-    except OSError:
-        return None
+def _living_by_proc() -> Iterator[tuple[int, int]]:
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it ended meanwhile
+            state, _parent, _group, session = stat.read_text(errors="replace").rpartition(")")[2].split()[:4]
+            if state != "Z":
+                yield int(stat.parent.name), int(session)
+
+
+def _living_by_ps() -> Iterator[tuple[int, int]]:
+    listing = subprocess.run(["/bin/ps", "-axo", "pid=,stat="], capture_output=True, text=True, check=False)
+    for pid, state in map(str.split, listing.stdout.splitlines()):
+        with suppress(OSError):
+            if not state.startswith("Z"):
+                yield int(pid), os.getsid(int(pid))
 
 
 if __name__ == "__main__":

@@ -164,7 +164,7 @@ def _websocket() -> list[str]:
 
 
 def _s3(front: Front) -> list[str]:
-    """The Host is part of the signature. What users uploaded must not run as script of this origin, nor see its cookies."""
+    """The Host is part of the signature. Uploaded files get no cookies of this origin, and run no script in it."""
     parts = urlsplit(front.s3_endpoint)
     return [
         f"proxy_pass {parts.scheme}://s3$s3_uri;",

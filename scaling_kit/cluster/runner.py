@@ -295,7 +295,8 @@ class Child:
         self._output.event("failed name=%s reason=%r", self.process.name, reason)
 
     def _backoff_seconds(self) -> float:
-        return min(FIRST_BACKOFF_SECONDS * 2 ** max(self._failed_starts - 1, 0), LAST_BACKOFF_SECONDS)
+        doublings = min(max(self._failed_starts - 1, 0), 10)
+        return min(FIRST_BACKOFF_SECONDS * float(2**doublings), LAST_BACKOFF_SECONDS)
 
     async def _look_after_session(self, session: int, ended: asyncio.Event) -> None:
         """When the leader has ended, see that the rest does: workers of a killed master finish what they are doing.

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.core.management.base import CommandError, CommandParser, OutputWrapper
+from django.core.management.base import CommandError, CommandParser
 
 from scaling_kit.cluster import nginx, run_folder
 from scaling_kit.cluster.conf import settings
@@ -95,10 +95,9 @@ def run(
     schedulers: int | None,
     bind: tuple[str, int] | None,
     nginx: bool,
-    stdout: OutputWrapper,
     **_: Any,
 ) -> int:
-    output = Output(stdout)
+    output = Output()
     counts = Counts(web=web, websocket=websocket, workers=workers, schedulers=schedulers)
     folder = Path(settings.RUN_FOLDER).absolute()
     try:
@@ -172,8 +171,8 @@ def processes(
 ) -> list[Process]:
     """What runs on this host, each after the processes named in `after`."""
     found = [
-        *_web(counts.web, sockets.web, folder, after),
-        *_websocket(counts.websocket, sockets.websocket, folder, after),
+        *_web(counts.web, sockets.web, after),
+        *_websocket(counts.websocket, sockets.websocket, after),
     ]
     if nginx_program:
         found.append(_nginx(nginx_program, sockets, folder, s3_endpoint, after=[process.name for process in found]))
@@ -208,35 +207,32 @@ def project_environment() -> Mapping[str, str]:
     }
 
 
-def _web(number: int | None, listener: socket.socket, folder: Path, after: Sequence[str]) -> list[Process]:
+def _web(number: int | None, listener: socket.socket, after: Sequence[str]) -> list[Process]:
     application = django_settings.WSGI_APPLICATION
     if number == 0 or not application:
         return []
-    return [_gunicorn("web", application, number, listener, folder, after)]
+    return [_gunicorn("web", "gunicorn", application, number, listener, after)]
 
 
-def _websocket(number: int | None, listener: socket.socket, folder: Path, after: Sequence[str]) -> list[Process]:
+def _websocket(number: int | None, listener: socket.socket, after: Sequence[str]) -> list[Process]:
     application = getattr(django_settings, "ASGI_APPLICATION", None)
     if number == 0 or not application or (number is None and not _installed("realtime")):
         return []
-    worker = ["--worker-class", "scaling_kit.cluster.worker.WebsocketWorker"]
-    return [_gunicorn("websocket", application, number, listener, folder, after, *worker)]
+    return [_gunicorn("websocket", "gunicorn_websocket", application, number, listener, after)]
 
 
 def _gunicorn(
     name: str,
+    configuration: str,
     application: str,
     number: int | None,
     listener: socket.socket,
-    folder: Path,
     after: Sequence[str],
-    *options: str,
 ) -> Process:
     module, _, variable = application.rpartition(".")
     # fmt: off
     command = [
-        sys.executable, "-m", "scaling_kit.cluster.serve", "--config", "python:scaling_kit.cluster.gunicorn",
-        "--control-socket", str(folder / f"{name}.ctl"), *options,
+        sys.executable, "-m", "scaling_kit.cluster.serve", "--config", f"python:scaling_kit.cluster.{configuration}",
         *(["--workers", str(number)] if number else []), f"{module}:{variable}",
     ]
     # fmt: on
