@@ -52,8 +52,8 @@ def run(options: argparse.Namespace, output: Output) -> None:
     nginx = up.find_nginx(output) if options.nginx else None
     sockets = up.open_sockets((up.HOST, options.port), or_after=True, behind_nginx=nginx is not None, output=output)
     arranged = services.arrange(os.environ, folder, output)
-    os.environ.update(arranged.environment, **site_environment(sockets, behind_nginx=nginx is not None))
-    os.environ["SCALING_KIT_CLUSTER_RUN_FOLDER"] = str(folder)
+    os.environ.update(arranged.environment, **site_environment(sockets, folder, behind_nginx=nginx is not None))
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "demo_project.settings")
     counts = up.Counts(
         web=options.web, websocket=options.websocket, workers=options.workers, schedulers=options.schedulers
     )
@@ -64,12 +64,12 @@ def run(options: argparse.Namespace, output: Output) -> None:
     up.serve(everything, sockets, folder, output, ready=READY)
 
 
-def site_environment(sockets: up.Sockets, *, behind_nginx: bool) -> dict[str, str]:
+def site_environment(sockets: up.Sockets, folder: Path, *, behind_nginx: bool) -> dict[str, str]:
     """Where browsers find the demo. Behind nginx, everything has one origin."""
     found = {
-        "DJANGO_SETTINGS_MODULE": "demo_project.settings",
         "DEMO_URL": sockets.url,
         "DEMO_WEBSOCKET_URL": sockets.websocket_url,
+        "DEMO_RUN_FOLDER": str(folder),
     }
     if behind_nginx:
         found["S3_PUBLIC_ENDPOINT_URL"] = f"{sockets.url}/s3"

@@ -30,13 +30,13 @@ class ServiceError(Exception):
 class Services:
     processes: list[Process] = field(default_factory=list)
     environment: dict[str, str] = field(default_factory=dict)
-    """For demo_project.settings: REDIS_URL, DATABASE_URL, S3_* and SECRET_KEY."""
+    """For demo_project.settings, beside what is given: REDIS_URL, DATABASE_URL, S3_*, SECRET_KEY."""
 
 
 def arrange(given: Mapping[str, str], folder: Path, output: Output) -> Services:
     """Check the services that are given, prepare the others. Raises `ServiceError`."""
     kept = kept_secrets(folder)
-    services = Services(environment={"SECRET_KEY": kept["SECRET_KEY"], **given})
+    services = Services(environment={"SECRET_KEY": given.get("SECRET_KEY") or kept["SECRET_KEY"]})
     for provided, ensure, server in (
         (given.get("REDIS_URL"), check_redis, valkey),
         (given.get("DATABASE_URL"), check_database, postgres),
