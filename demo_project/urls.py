@@ -1,0 +1,15 @@
+from django.contrib import admin
+from django.urls import include, path
+from django.views.generic import TemplateView
+
+from demo_project.wall.views import ClusterView
+
+urlpatterns = [
+    path("", TemplateView.as_view(template_name="wall/wall.html"), name="wall"),
+    path("cluster/", TemplateView.as_view(template_name="wall/cluster.html"), name="cluster"),
+    path("api/", include("scaling_kit.tokens.urls")),
+    path("api/", include("demo_project.wall.urls")),
+    path("api/cluster/", ClusterView.as_view(), name="api-cluster"),
+    path("admin/django-rq/", include("django_rq.urls")),
+    path("admin/", admin.site.urls),
+]
