@@ -52,8 +52,8 @@ def run(options: argparse.Namespace, output: Output) -> None:
     nginx = up.find_nginx(output) if options.nginx else None
     sockets = up.open_sockets((up.HOST, options.port), or_after=True, behind_nginx=nginx is not None, output=output)
     arranged = services.arrange(os.environ, folder, output)
-    os.environ.update(arranged.environment, **site_environment(sockets, folder, behind_nginx=nginx is not None))
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "demo_project.settings")
+    environment = arranged.environment | site_environment(sockets, folder, behind_nginx=nginx is not None)
+    os.environ.update(environment)
     counts = up.Counts(
         web=options.web, websocket=options.websocket, workers=options.workers, schedulers=options.schedulers
     )
@@ -61,18 +61,19 @@ def run(options: argparse.Namespace, output: Output) -> None:
     site = up.processes(counts, sockets, folder, nginx, s3_endpoint=os.environ["S3_ENDPOINT_URL"], after=[migrate.name])
     seed = [once("seed", "seed_demo", "--url", sockets.url, after=[process.name for process in site])]
     everything = [*arranged.processes, migrate, *site, *(seed if options.seed else [])]
-    up.serve(everything, sockets, folder, output, ready=READY)
+    up.serve(everything, sockets, folder, output, ready=READY, environment=environment)
 
 
 def site_environment(sockets: up.Sockets, folder: Path, *, behind_nginx: bool) -> dict[str, str]:
     """Where browsers find the demo. Behind nginx, everything has one origin."""
     found = {
+        "DJANGO_SETTINGS_MODULE": "demo_project.settings",
         "DEMO_URL": sockets.url,
         "DEMO_WEBSOCKET_URL": sockets.websocket_url,
         "DEMO_RUN_FOLDER": str(folder),
     }
     if behind_nginx:
-        found["S3_PUBLIC_ENDPOINT_URL"] = f"{sockets.url}/s3"
+        found["S3_PUBLIC_ENDPOINT"] = f"{sockets.url}/s3"
     return found
 
 

@@ -154,6 +154,7 @@ def _process(server: embedded.Server, output: Output, *, stop_signal: signal.Sig
         user=server.user,
         is_ready=server.is_ready,
         stop_signal=stop_signal,
+        quiet=True,
     )
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections import deque
 from typing import TextIO
 
 NAME_WIDTH = 11
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)  # SGR codes that can be read on light and dark
+KEPT_LINES = 20
 LONGEST_LINE = 64 * 1024
 
 
@@ -19,6 +21,7 @@ class Output:
         self._stream = stream or sys.stdout
         self._name = name
         self._colours: dict[str, int] = {}
+        self._kept: dict[str, deque[str]] = {}
         self._in_colour = self._stream.isatty() and not os.environ.get("NO_COLOR")
 
     def event(self, message: str, *values: object) -> None:
@@ -39,8 +42,17 @@ class Output:
         except BrokenPipeError:  # whoever read us is gone; the processes still must be looked after
             self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
 
-    async def relay(self, name: str, descriptor: int) -> None:
-        """Pass on what is written to the other end of a pipe, until all who could write have closed it."""
+    def show_kept(self, name: str) -> None:
+        """Write the last lines that were kept back."""
+        for text in self._kept.pop(name, ()):
+            self.line(name, text)
+
+    async def relay(self, name: str, descriptor: int, *, keep: bool = False) -> None:
+        """Pass on what is written to the other end of a pipe, until all who could write have closed it.
+
+        With `keep`, lines are kept back for `show_kept`.
+        """
+        write = self._keep if keep else self.line
         reader = asyncio.StreamReader()
         pipe = os.fdopen(descriptor, "rb")
         transport, _ = await asyncio.get_running_loop().connect_read_pipe(
@@ -52,7 +64,10 @@ class Output:
             if len(rest) >= LONGEST_LINE:
                 lines, rest = [*lines, rest], b""
             for line in lines:
-                self.line(name, line.decode(errors="replace"))
+                write(name, line.decode(errors="replace"))
         if rest:
-            self.line(name, rest.decode(errors="replace"))
+            write(name, rest.decode(errors="replace"))
         transport.close()
+
+    def _keep(self, name: str, text: str) -> None:
+        self._kept.setdefault(name, deque(maxlen=KEPT_LINES)).append(text)

@@ -35,8 +35,9 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def write_state(folder: Path, state: dict[str, Any]) -> None:
-    """Replace the state; a reader sees the old or the new one, never a part."""
+    """Replace the state; a reader sees the old or the new one, never a part. For the owner's eyes only."""
     draft = folder / "state.json.new"
+    draft.touch(mode=0o600)
     draft.write_text(json.dumps(state, indent=2))
     draft.replace(state_file(folder))
 

@@ -36,6 +36,7 @@ LAST_BACKOFF_SECONDS = 5.0
 # A start that does not last this long, or never gets ready, has failed; so many in a row are a crash loop.
 STABLE_SECONDS = 5.0
 FAILED_STARTS = 5
+LAST_WORDS_SECONDS = 0.1
 
 
 class RunnerError(Exception):
@@ -62,6 +63,8 @@ class Process:
     """Names of the processes that must be ready before this one starts, and that stop after it."""
     once: bool = False
     """Runs to its end, and is ready when it ended with status 0. Never started again."""
+    quiet: bool = False
+    """Its output is kept back; the last lines are shown when it ends by itself or does not get ready."""
     required: bool = True
     """Whether everything is stopped when this one crash-loops, does not get ready, or (once) fails."""
     stop_signal: signal.Signals = signal.SIGTERM
@@ -212,7 +215,7 @@ class Child:
         for session in self._sessions:
             guardian.send(signal.SIGKILL, {session})
         if self._background:  # the last lines of its output
-            await asyncio.wait(self._background, timeout=1.0)
+            await asyncio.wait(self._background, timeout=10 * LAST_WORDS_SECONDS)
         self._change("stopped")
         self.stopped.set()
 
@@ -233,6 +236,8 @@ class Child:
             if readiness.done():
                 readiness.result()  # raises RunnerError if it was not ready in time
             await ended
+            await asyncio.wait([self._relay], timeout=LAST_WORDS_SECONDS)
+            self._output.show_kept(self.process.name)
             return readiness.done()
         finally:
             readiness.cancel()
@@ -262,7 +267,7 @@ class Child:
             start_new_session=True,
         )
         os.close(writing)
-        self._in_background(self._output.relay(self.process.name, reading))
+        self._relay = self._in_background(self._output.relay(self.process.name, reading, keep=self.process.quiet))
         self._in_background(self._look_after_session(self._popen.pid, self._ended))
         self._starts += 1
         self._change("starting")
@@ -272,6 +277,7 @@ class Child:
             async with asyncio.timeout(self.process.ready_within_seconds):
                 await (self._ended.wait() if self.process.once else self._probe())
         except TimeoutError:
+            self._output.show_kept(self.process.name)
             self._change("unready")
             self._give_up(f"not ready within {self.process.ready_within_seconds:.0f} s")
             return
@@ -321,10 +327,11 @@ class Child:
         if self._popen and not self._ended.is_set():
             self._popen.send_signal(number)
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+        return task
 
     def _change(self, state: str, **facts: Any) -> None:
         self._state = state

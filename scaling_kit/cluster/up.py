@@ -179,9 +179,25 @@ def processes(
     return [*found, *_workers(counts.workers, after), *_schedulers(counts.schedulers, after)]
 
 
-def serve(processes: Sequence[Process], sockets: Sockets, folder: Path, output: Output, *, ready: str) -> None:
-    """Run them all and keep the state file; say `ready`, with {url}, when all are ready. Raises `RunnerError`."""
-    about = {"runner": os.getpid(), "url": sockets.url, "websocket_url": sockets.websocket_url}
+def serve(
+    processes: Sequence[Process],
+    sockets: Sockets,
+    folder: Path,
+    output: Output,
+    *,
+    ready: str,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run them all and keep the state file; say `ready`, with {url}, when all are ready. Raises `RunnerError`.
+
+    `environment` is what the processes have beside our own: it is in the state file, for whoever wants to join them.
+    """
+    about = {
+        "runner": os.getpid(),
+        "url": sockets.url,
+        "websocket_url": sockets.websocket_url,
+        "environment": dict(environment or {}),
+    }
     run_processes(
         processes,
         output=output,
