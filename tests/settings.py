@@ -55,6 +55,7 @@ INSTALLED_APPS = [
 ]
 INSTALLED_APPS = [app for app in INSTALLED_APPS if find_spec(app)]  # until every room is there
 MIDDLEWARE = [
+    "scaling_kit.cluster.middleware.HealthMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
 from scaling_kit.cluster.conf import settings
+from scaling_kit.cluster.health import probes
 
 MIDDLEWARE = "scaling_kit.cluster.middleware.HealthMiddleware"
 
@@ -31,8 +32,6 @@ def check_dependencies(**_: Any) -> list[CheckMessage]:
 @register("scaling_kit")
 def check_ready_requires(**_: Any) -> list[CheckMessage]:
     """E004: SCALING_KIT_CLUSTER_READY_REQUIRES names a check that does not exist, so that no node is ever ready."""
-    from scaling_kit.cluster.health import probes
-
     return [
         Error(
             f"SCALING_KIT_CLUSTER_READY_REQUIRES names {name!r}, which is not a health check.",
