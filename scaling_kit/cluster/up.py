@@ -301,7 +301,9 @@ def _workers(number: int | None, after: Sequence[str]) -> list[Process]:
     if number == 0 or (number is None and not _installed("jobs")):
         return []
     command = manage("runworkers", *(["--processes", str(number)] if number else []))
-    return [Process(name="workers", command=command, environment=project_environment(), after=after)]
+    return [
+        Process(name="workers", command=command, environment=project_environment(), after=after, stop_within_seconds=40)
+    ]
 
 
 def _schedulers(number: int | None, after: Sequence[str]) -> list[Process]:
