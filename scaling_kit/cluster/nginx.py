@@ -1,6 +1,6 @@
 """nginx in front of one host: web and websockets on one port, as an nginx.conf that is a function of its facts.
 
-What is in it was measured (see docs/cluster.md): with the defaults of `upstream`, a rolling restart of two nodes
+What is in it was measured (see docs/runner.md): with the defaults of `upstream`, a rolling restart of two nodes
 answers thousands of requests with 502, because nginx shuns a node for 10 s after one failure.
 """
 

@@ -37,6 +37,7 @@ LAST_BACKOFF_SECONDS = 5.0
 STABLE_SECONDS = 5.0
 FAILED_STARTS = 5
 LAST_WORDS_SECONDS = 0.1
+LEFTOVER_SECONDS = 0.25
 
 
 class RunnerError(Exception):
@@ -117,7 +118,10 @@ class Runner:
             self._guard.stop()
 
     def changed(self) -> None:
-        self._on_change({child.process.name: child.facts() for child in self.children.values()})
+        try:
+            self._on_change({child.process.name: child.facts() for child in self.children.values()})
+        except OSError as error:  # a full disk, say: no reason to stop anything
+            self.output.event("state not written error=%r", str(error))
 
     def session_begins(self, session: int) -> None:
         self._guard.watch(session)
@@ -184,6 +188,7 @@ class Child:
         self._starts = 0
         self._failed_starts = 0
         self._background: set[asyncio.Task[None]] = set()
+        self._relay: asyncio.Task[None]
 
     def facts(self) -> dict[str, Any]:
         pid = self._popen.pid if self._popen and not self._ended.is_set() else None
@@ -319,7 +324,7 @@ class Child:
         while guardian.exists(session):
             if time.monotonic() > deadline:
                 guardian.send(signal.SIGKILL, {session})
-            await asyncio.sleep(PROBE_SECONDS)
+            await asyncio.sleep(LEFTOVER_SECONDS)
         self._sessions.discard(session)
         self._runner.session_ends(session)
 
