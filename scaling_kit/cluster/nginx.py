@@ -26,8 +26,8 @@ class Front:
     listen: str
     folder: Path
     """For its pid and temporary files; must exist."""
-    web: Sequence[str]
-    websocket: Sequence[str] = ()
+    web: tuple[str, ...]
+    websocket: tuple[str, ...] = ()
     """Served below /ws/."""
     s3_endpoint: str = ""
     """Passed through below /s3/, so that the browser needs no second origin."""
@@ -98,21 +98,17 @@ def _http(front: Front) -> list[str]:
     return [*lines, "server {", *_indented(_server(front)), "}"]
 
 
-def _upstream(name: str, addresses: Sequence[str]) -> list[str]:
-    """`zone` shares what is known of a server between nginx's workers, `keepalive` its connections.
+def _upstream(name: str, addresses: tuple[str, ...]) -> list[str]:
+    """Of several servers, one that failed is left alone for a second, not for the default of ten.
 
-    Of several servers, one that failed is left alone for a second, not for the default of ten. A single one is
-    listed twice and never left alone: a request whose process was killed is tried once more, on a process beside it.
+    A single one is listed twice and never left alone: a request whose process was killed is tried once more, on a
+    process beside it. Connections to it are not kept: a kept one leads to the same process for a thousand requests,
+    a new one to whichever is free, and on one machine it costs next to nothing.
     """
-    rule = "max_fails=1 fail_timeout=1s" if len(addresses) > 1 else "max_fails=0"
-    servers = addresses if len(addresses) > 1 else [*addresses, *addresses]
-    return [
-        f"upstream {name} {{",
-        f"    zone {name} 64k;",
-        *(f"    server {address} {rule};" for address in servers),
-        "    keepalive 32;",
-        "}",
-    ]
+    if len(addresses) > 1:
+        servers = [f"server {address} max_fails=1 fail_timeout=1s;" for address in addresses]
+        return [f"upstream {name} {{", *_indented([f"zone {name} 64k;", *servers, "keepalive 32;"]), "}"]
+    return [f"upstream {name} {{", *_indented([f"server {address} max_fails=0;" for address in addresses * 2]), "}"]
 
 
 def _s3_upstream(endpoint: str) -> list[str]:
@@ -132,7 +128,7 @@ def _server(front: Front) -> list[str]:
         # A reload does not cut connections that a client has just begun to use again.
         *(["keepalive_min_timeout 5s;"] if front.version >= MIN_TIMEOUT_SINCE else []),
         "proxy_http_version 1.1;",
-        *_location("/", _web()),
+        *_location("/", _web(front)),
     ]
     if front.websocket:
         lines += _location("/ws/", _websocket())
@@ -141,12 +137,13 @@ def _server(front: Front) -> list[str]:
     return lines
 
 
-def _web() -> list[str]:
+def _web(front: Front) -> list[str]:
     """A request whose process died, POST or not, is tried once more: it may then run twice."""
+    connection = '""' if len(front.web) > 1 else "close"
     return [
         "proxy_pass http://web;",
         *_client_headers(),
-        'proxy_set_header Connection "";',
+        f"proxy_set_header Connection {connection};",
         "proxy_next_upstream error timeout http_502 http_503 non_idempotent;",
         "proxy_next_upstream_tries 2;",
     ]

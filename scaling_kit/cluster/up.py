@@ -272,8 +272,8 @@ def _nginx(program: Path, sockets: Sockets, folder: Path, s3_endpoint: str, afte
     front = nginx.Front(
         listen=address(sockets.front),
         folder=own,
-        web=[address(sockets.web)],
-        websocket=[address(sockets.websocket)] if "websocket" in after else [],
+        web=(address(sockets.web),),
+        websocket=(address(sockets.websocket),) if "websocket" in after else (),
         s3_endpoint=s3_endpoint,
         user=_own_user() if os.geteuid() == 0 else "",
         version=nginx.version(program),

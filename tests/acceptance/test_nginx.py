@@ -52,7 +52,7 @@ def s3_client(s3: str):
 @pytest.fixture
 def site(s3: str, tmp_path: Path) -> Iterator[str]:
     front = nginx.Front(
-        listen=f"127.0.0.1:{free_port()}", folder=tmp_path, web=["127.0.0.1:1"], s3_endpoint=s3, upload_max_bytes=2**20
+        listen=f"127.0.0.1:{free_port()}", folder=tmp_path, web=("127.0.0.1:1",), s3_endpoint=s3, upload_max_bytes=2**20
     )
     with served(front) as url:
         yield url

@@ -111,6 +111,13 @@ def test_nginx__joins_web_and_websockets_on_one_port(site: Callable[..., Site]) 
         assert psutil.Process(int(websocket.recv(timeout=5))).ppid() == running.pid("websocket")
 
 
+def test_requests_of_one_client__go_to_all_web_processes(site: Callable[..., Site]) -> None:
+    running = site("--websocket=0")
+    workers = {worker.pid for worker in psutil.Process(running.pid("web")).children()}
+    seen: set[int] = set()
+    wait_until(lambda: seen.add(int(fetch(running.url).split()[0])) or seen == workers, what="all have answered")
+
+
 def test_killed_process__comes_back(site: Callable[..., Site]) -> None:
     running = site("--websocket=0")
     for name in ("web", "nginx"):
