@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from scaling_kit.cluster import status
+from scaling_kit.cluster import status, up
 
 
 class Subcommand(Protocol):
@@ -25,6 +25,7 @@ class Subcommand(Protocol):
 
 SUBCOMMANDS: dict[str, Subcommand] = {
     "status": status,
+    "up": up,
 }
 
 
