@@ -53,6 +53,7 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
     """Run by `python -m scaling_kit.cluster.serve`."""
 
     WORKERS: dict[int, Any]
+    num_workers: int
 
     def __init__(self, app: Any) -> None:
         super().__init__(app)
