@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,12 +27,13 @@ class Tick:
 class Demo:
     """A running demo. `start()` returns when the wall has been seeded."""
 
-    def __init__(self, folder: Path, **environment: str) -> None:
+    def __init__(self, folder: Path, *, options: Sequence[str] = (), **environment: str) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
         self.websocket_url = f"ws://127.0.0.1:{self.port}/ws/"
         self.log = folder / "demo.log"
+        self._options = options
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -40,7 +41,7 @@ class Demo:
         command = [sys.executable, "-m", "demo_project", "--port", str(self.port), "--run-folder", str(self.folder)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                command, cwd=REPOSITORY, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+                [*command, *self._options], cwd=REPOSITORY, env=self._environment, stdout=log, stderr=subprocess.STDOUT
             )
         wait_until(self._announced, timeout_seconds=timeout_seconds, what=f"the demo is up, see {self.log}")
 
