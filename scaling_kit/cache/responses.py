@@ -47,8 +47,8 @@ def cached_response(
     Put it next to the function, below `@action` and `@api_view`. What the view reads through Django's connections is
     observed; `depends_on` names what else it is made of: models, or names for `invalidate("name")`.
 
-    `vary`: who shares an entry. `"user"`: nobody; `"public"`: everyone (but an object with a permission of its own
-    stays its reader's); a function of the request: those with the same value, and None is not cached.
+    `vary`: who shares an entry. `"user"`: nobody; `"public"`: everyone; a function of the request: those with the same
+    value, and None is not cached. An object with a permission of its own is shared by nobody in any case.
     `params`: the query parameters that matter; all of them if None. `timeout` in seconds.
     """
     validate_timeout(timeout)
@@ -149,12 +149,16 @@ class _Policy:
 
     def _sharers(self, request: Request) -> list[Any] | None:
         """Who shares the entry: a part of its address, empty for everyone. None: nobody can tell."""
+        shared: list[Any] = []
         if callable(self.vary):
             value = self.vary(request)
-            return None if value is None else [value]
-        if self.vary == "public" and not audience.has_object_permissions(audience.view_of(request)):
-            return []
-        return audience.user(request) or None
+            if value is None:
+                return None
+            shared = [value]
+        if self.vary != "user" and not audience.has_object_permissions(audience.view_of(request)):
+            return shared
+        user = audience.user(request)
+        return [*shared, *user] if user else None
 
     def _covered(self) -> set[str]:
         return COVERED_BY_USER if self.vary == "user" else COVERED_BY_ADDRESS

@@ -49,9 +49,10 @@ def test_claims_of_the_token_changed__another_entry() -> None:
     assert [status(role="admin", jti=2), status(role="guest", jti=3)] == ["hit", "miss"]
 
 
-def test_object_of_another__forbidden_although_cached(library: Library) -> None:
+@pytest.mark.parametrize("prefix", ["own", "own-of-tenant"])
+def test_object_of_another__forbidden_although_cached(library: Library, prefix: str) -> None:
     owner, other = client_of("Ursula"), client_of("Stanislaw")
-    path = f"/own/{library.book.pk}/"
+    path = f"/{prefix}/{library.book.pk}/"
     assert [owner.get(path).status_code for _ in range(2)] == [200, 200]
     assert owner.get(path)["X-Cache"] == "hit"
     assert other.get(path).status_code == 403

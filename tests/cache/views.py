@@ -91,6 +91,10 @@ class OwnBookViewSet(BookViewSet):
     permission_classes = [OwnBook]
 
 
+class OwnBookOfTenantViewSet(OwnBookViewSet):
+    cache_vary = lambda request: "tenant"  # noqa: E731
+
+
 class Whoami(APIView):
     @cached_response()
     def get(self, request: Request) -> Response:
@@ -189,6 +193,7 @@ router = SimpleRouter()
 router.register("books", BookViewSet)
 router.register("brief", BriefBookViewSet, basename="brief")
 router.register("own", OwnBookViewSet, basename="own")
+router.register("own-of-tenant", OwnBookOfTenantViewSet, basename="own-of-tenant")
 
 urlpatterns = [
     path("whoami/", Whoami.as_view()),
