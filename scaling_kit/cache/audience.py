@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.db.models import Model
@@ -12,6 +13,8 @@ from rest_framework.views import APIView
 # Pages for humans, with forms, tokens and the user's name.
 RENDERERS_FOR_HUMANS = {"api", "admin"}
 LONGEST_QUERY = 2000
+# These differ between two tokens that say the same.
+CLAIMS_OF_ONE_TOKEN = {"exp", "iat", "jti", "nbf"}
 
 
 def view_of(request: Request) -> APIView:
@@ -20,7 +23,7 @@ def view_of(request: Request) -> APIView:
 
 
 def user(request: Request) -> list[Any]:
-    """The user, and whatever was loaded with them.
+    """The user, and whatever was loaded with them: their row, the claims of their token.
 
     That was read before the entry's sequence, so it must not merely be depended on: a name that has changed since
     makes another address. Empty if the user cannot be told from others.
@@ -31,13 +34,20 @@ def user(request: Request) -> list[Any]:
     if getattr(user, "pk", None) is None:
         return []
     kind = f"{user.__class__.__module__}.{user.__class__.__qualname__}"
-    return [kind, user.pk, _row(user) if isinstance(user, Model) else None]
+    return [kind, user.pk, _row(user) if isinstance(user, Model) else None, _claims(request.auth)]
 
 
 def _row(instance: Model) -> list[tuple[str, Any]]:
     deferred = instance.get_deferred_fields()
     fields = instance._meta.concrete_fields
     return [(field.attname, getattr(instance, field.attname)) for field in fields if field.attname not in deferred]
+
+
+def _claims(auth: Any) -> list[tuple[str, Any]] | None:
+    payload = getattr(auth, "payload", None)
+    if not isinstance(payload, Mapping):
+        return None
+    return sorted((str(name), value) for name, value in payload.items() if name not in CLAIMS_OF_ONE_TOKEN)
 
 
 def has_object_permissions(view: APIView) -> bool:

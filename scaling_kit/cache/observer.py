@@ -100,7 +100,8 @@ class Observer:
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         statement = statements.parse(_text(sql, self._connection))
-        depend_on(statement.reads - _ignored(tuple(settings.IGNORED_TABLES)))
+        if _recording.get() is not None:
+            depend_on(statement.reads - _ignored(tuple(settings.IGNORED_TABLES)))
         if statement.isolates:
             self._note_isolation(sql)
         if not statement.writes:

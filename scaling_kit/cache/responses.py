@@ -47,8 +47,8 @@ def cached_response(
     Put it next to the function, below `@action` and `@api_view`. What the view reads through Django's connections is
     observed; `depends_on` names what else it is made of: models, or names for `invalidate("name")`.
 
-    `vary`: who shares an entry. `"user"`: nobody; `"public"`: everyone (but an object with a permission of its own
-    stays its reader's); a function of the request: those with the same value, and None is not cached.
+    `vary`: who shares an entry. `"user"`: nobody; `"public"`: everyone; a function of the request: those with the same
+    value, and None is not cached. An object with a permission of its own is shared by nobody in any case.
     `params`: the query parameters that matter; all of them if None. `timeout` in seconds.
     """
     validate_timeout(timeout)
@@ -149,12 +149,16 @@ class _Policy:
 
     def _sharers(self, request: Request) -> list[Any] | None:
         """Who shares the entry: a part of its address, empty for everyone. None: nobody can tell."""
+        shared: list[Any] = []
         if callable(self.vary):
             value = self.vary(request)
-            return None if value is None else [value]
-        if self.vary == "public" and not audience.has_object_permissions(audience.view_of(request)):
-            return []
-        return audience.user(request) or None
+            if value is None:
+                return None
+            shared = [value]
+        if self.vary != "user" and not audience.has_object_permissions(audience.view_of(request)):
+            return shared
+        user = audience.user(request)
+        return [*shared, *user] if user else None
 
     def _covered(self) -> set[str]:
         return COVERED_BY_USER if self.vary == "user" else COVERED_BY_ADDRESS
@@ -178,19 +182,31 @@ def _compute(
     request: Request, handle: Callable[[], HttpResponseBase], *, is_public: bool, covered: set[str]
 ) -> Computed[HttpResponseBase]:
     response = handle()
-    refusal = _refusal(request, response, covered)
-    if refusal or not isinstance(response, HttpResponse):
-        return Computed(value=response, refusal=refusal or "streaming")
-    _complete(request, response, is_public=is_public)
+    if not isinstance(response, HttpResponse):
+        return Computed(value=response, refusal="streaming")
+    if response.status_code != 200:
+        return Computed(value=response, refusal="status")
+    _render(request, response)
+    if refusal := _refusal(request, response, covered):
+        return Computed(value=response, refusal=refusal)
+    # By these, clients ask again and get 304.
+    response.setdefault("ETag", f'"{hashlib.sha256(response.content).hexdigest()[:32]}"')
+    response.setdefault("Cache-Control", "private, no-cache")
+    patch_vary_headers(response, ["Accept", "Accept-Language", *([] if is_public else ["Authorization", "Cookie"])])
     return Computed(value=response, payload=_dump(response))
 
 
+def _render(request: Request, response: HttpResponse) -> None:
+    if isinstance(response, Response):
+        # As REST framework's `finalize_response` is going to do; rendered once, it stays as it is.
+        response.accepted_renderer = request.accepted_renderer
+        response.accepted_media_type = request.accepted_media_type
+        response.renderer_context = audience.view_of(request).get_renderer_context()  # type: ignore[attr-defined]
+        response.render()
+
+
 def _refusal(request: Request, response: HttpResponseBase, covered: set[str]) -> str:
-    """Why this response must not be stored; empty if it may."""
-    if response.streaming:
-        return "streaming"
-    if response.status_code != 200:
-        return "status"
+    """Why this response, rendered, must not be stored; empty if it may."""
     if response.cookies or response.has_header("Set-Cookie"):
         return "cookie"
     if FORBIDDING_DIRECTIVES & _listed(response, "Cache-Control"):
@@ -206,19 +222,6 @@ def _listed(response: HttpResponseBase, header: str) -> set[str]:
     """The items of a header in small letters, without what follows a `=`."""
     items = str(response.get(header, "")).lower().split(",")
     return {item.partition("=")[0].strip() for item in items if item.strip()}
-
-
-def _complete(request: Request, response: HttpResponse, *, is_public: bool) -> None:
-    """Render the body, and add the headers by which clients ask again and get 304."""
-    if isinstance(response, Response):
-        # As REST framework's `finalize_response` is going to do; rendered once, it stays as it is.
-        response.accepted_renderer = request.accepted_renderer
-        response.accepted_media_type = request.accepted_media_type
-        response.renderer_context = audience.view_of(request).get_renderer_context()  # type: ignore[attr-defined]
-        response.render()
-    response.setdefault("ETag", f'"{hashlib.sha256(response.content).hexdigest()[:32]}"')
-    response.setdefault("Cache-Control", "private, no-cache")
-    patch_vary_headers(response, ["Accept", "Accept-Language", *([] if is_public else ["Authorization", "Cookie"])])
 
 
 def _dump(response: HttpResponse) -> bytes:

@@ -93,7 +93,7 @@ def store(address: Address, reading: Reading, payload: bytes, tags: Iterable[str
     header = " ".join([str(reading.sequence), *names]).encode()
     stored = STORE(
         _redis(),
-        [_key("sequence"), _key("entry", address.digest), *map(_tag_key, names)],
+        [_key("sequence"), _key("entry", address.digest), *_tag_keys(names)],
         [reading.sequence, header + b"\n" + payload, lifetime_ms, lifetime_ms + TAG_SECONDS * 1000],
     )
     return bool(stored)
@@ -104,7 +104,7 @@ def bump(tags: Iterable[str]) -> int:
 
     Costs the same with one entry and with a million. Raises `redis.RedisError`.
     """
-    return int(BUMP(_redis(), [_key("sequence"), *map(_tag_key, tags)], [TAG_SECONDS * 1000]))
+    return int(BUMP(_redis(), [_key("sequence"), *_tag_keys(tags)], [TAG_SECONDS * 1000]))
 
 
 def claim(address: Address, token: str, *, seconds: float) -> bool:
@@ -120,7 +120,7 @@ def release(address: Address, token: str) -> None:
 def fetch_bumps(tags: Iterable[str]) -> dict[str, float]:
     """When each tag was last bumped, in seconds since the epoch; without those never bumped. Raises `RedisError`."""
     names = list(tags)
-    values = _mget([_tag_key(name) for name in names]) if names else []
+    values = _mget(_tag_keys(names)) if names else []
     return {name: int(value) / 1e6 for name, value in zip(names, values, strict=True) if value and value.isdigit()}
 
 
@@ -134,7 +134,7 @@ def _look(address: Address, asked: frozenset[str]) -> tuple[Reading, frozenset[s
     """The reading, and the tags of the entry whose values would have been needed too."""
     names = tuple(asked)
     sequence, entry, claimed, *bumps = _mget(
-        [_key("sequence"), _key("entry", address.digest), _key("claim", address.digest), *map(_tag_key, names)]
+        [_key("sequence"), _key("entry", address.digest), _key("claim", address.digest), *_tag_keys(names)]
     )
     if sequence is None:
         return Reading(sequence=bump(()), claimed=claimed is not None), frozenset()
@@ -169,7 +169,7 @@ def _redis() -> redis.Redis:
 
 def _ensure_same_server(connection: redis.Connection) -> None:
     """Whatever a new connection leads to, no entry is believed that an earlier server may have known to be invalid."""
-    keys = [_key("run_id"), _key("sequence"), _tag_key(EPOCH)]
+    keys = [_key("run_id"), _key("sequence"), *_tag_keys([EPOCH])]
     connection.send_command(  # type: ignore[no-untyped-call]
         "EVAL", SAME_SERVER.source, len(keys), *keys, TAG_SECONDS * 1000
     )
@@ -182,8 +182,9 @@ def _ensure_same_server(connection: redis.Connection) -> None:
             logger.info("epoch bumped reason=other_server")
 
 
-def _tag_key(tag: str) -> str:
-    return _key("tag", tag)
+def _tag_keys(tags: Iterable[str]) -> list[str]:
+    stem = _key("tag")
+    return [f"{stem}:{tag}" for tag in tags]
 
 
 def _key(*parts: str) -> str:

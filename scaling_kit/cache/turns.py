@@ -34,12 +34,8 @@ def take(address: Address, reading: Reading) -> Iterator[Reading]:
         if not is_first:
             yield _read_again(address, reading)
             return
-        token = secrets.token_hex(8)
-        try:
-            yield _take_among_processes(address, reading, token, deadline)
-        finally:
-            with suppress(RedisError):  # then it expires
-                tags.release(address, token)
+        with _one_process(address, reading, deadline) as latest:
+            yield latest
 
 
 class _Computation:
@@ -74,22 +70,33 @@ def _one_thread(digest: str, deadline: float) -> Iterator[bool]:
         mine.has_ended.set()
 
 
-def _take_among_processes(address: Address, reading: Reading, token: str, deadline: float) -> Reading:
+@contextmanager
+def _one_process(address: Address, reading: Reading, deadline: float) -> Iterator[Reading]:
+    token = secrets.token_hex(8)
+    if not _claim(address, reading, token):
+        yield _wait_for_entry(address, reading, deadline)
+        return
     try:
-        if not reading.claimed and tags.claim(address, token, seconds=settings.LEASE_SECONDS):
-            # Someone may have stored the entry between our reading and our claim.
-            return tags.read(address)
-        return _wait_for_entry(address, deadline)
-    except RedisError:
-        return reading
+        yield _read_again(address, reading)  # it may have been stored between our reading and our claim
+    finally:
+        with suppress(RedisError):  # then it expires
+            tags.release(address, token)
 
 
-def _wait_for_entry(address: Address, deadline: float) -> Reading:
-    while True:
-        reading = tags.read(address)
-        if reading.payload is not None or not reading.claimed or time.monotonic() > deadline:
-            return reading
-        time.sleep(POLL_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311  (no secret)
+def _claim(address: Address, reading: Reading, token: str) -> bool:
+    with suppress(RedisError):
+        return not reading.claimed and tags.claim(address, token, seconds=settings.LEASE_SECONDS)
+    return False
+
+
+def _wait_for_entry(address: Address, reading: Reading, deadline: float) -> Reading:
+    with suppress(RedisError):
+        while time.monotonic() < deadline:
+            reading = tags.read(address)
+            if reading.payload is not None or not reading.claimed:
+                break
+            time.sleep(POLL_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311  (no secret)
+    return reading
 
 
 def _read_again(address: Address, reading: Reading) -> Reading:

@@ -62,7 +62,7 @@ class _Queue:
     def send(self) -> bool:
         """Try once. A tag that is bumped anew meanwhile is kept for the next time."""
         with self._lock:
-            self._sending, self._tags = self._tags, set()
+            self._sending, self._tags = self._sending | self._tags, set()
         try:
             if self._sending:
                 tags.bump(self._sending)

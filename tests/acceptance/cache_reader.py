@@ -8,6 +8,8 @@ import time
 import django
 from django.db import transaction
 
+from scaling_kit.redis import Purpose, client, key
+
 
 def main() -> None:
     os.environ["DJANGO_SETTINGS_MODULE"] = "tests.settings"
@@ -37,6 +39,10 @@ def obey(command: str, *arguments: str) -> object:
     if command == "write":
         with transaction.atomic():
             return Book.objects.update(title=arguments[0])
+    if command == "publish":
+        return publish(float(arguments[0]))
+    if command == "soak":
+        return soak(float(arguments[0]))
     started = time.monotonic()
     response = APIClient().get("/books/")
     return {
@@ -45,6 +51,36 @@ def obey(command: str, *arguments: str) -> object:
         "computed": Hooks.computed,
         "seconds": time.monotonic() - started,
     }
+
+
+def publish(seconds: float) -> int:
+    """Write 1, 2, 3, ... and say so after each commit."""
+    from tests.library.models import Book
+
+    number = 0
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        number += 1
+        with transaction.atomic():
+            Book.objects.update(title=str(number))
+        client(Purpose.SCRIPT).set(key("tests", "published"), number, ex=60)
+        time.sleep(0.01)
+    return number
+
+
+def soak(seconds: float) -> dict[str, int]:
+    """Read as fast as possible; how often was something older than the last published number served?"""
+    from rest_framework.test import APIClient
+
+    found = {"reads": 0, "hits": 0, "stale": 0}
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        published = int(client(Purpose.SCRIPT).get(key("tests", "published")) or 0)
+        response = APIClient().get("/books/")
+        found["reads"] += 1
+        found["hits"] += response["X-Cache"] == "hit"
+        found["stale"] += int(response.json()[0]["title"]) < published
+    return found
 
 
 if __name__ == "__main__":

@@ -118,6 +118,20 @@ def test_cold_key_in_four_processes__one_computation(
         assert all(answer["titles"] == ["new"] for answer in answers)
 
 
+def test_written_and_read_at_once__nobody_reads_what_is_older_than_the_last_commit(
+    readers: Callable[[int], list[Reader]], valkey_of_its_own: Valkey
+) -> None:
+    with running(valkey_of_its_own):
+        writer, *others = readers(4)
+        writer.do("write 0")
+        writer.tell("publish 3")
+        for other in others:
+            other.tell("soak 3")
+        found = [other.answer() for other in others]
+        assert writer.answer() > 10
+        assert all(each["stale"] == 0 and each["hits"] for each in found), found
+
+
 def test_computing_process_killed__the_others_wait_no_longer_than_the_lease(
     readers: Callable[[int], list[Reader]], valkey_of_its_own: Valkey
 ) -> None:

@@ -3,6 +3,7 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.db.utils import ConnectionHandler
 from django.test import override_settings
 
 from scaling_kit import members
@@ -91,3 +92,8 @@ def test_execute_wrapper_of_someone_else__does_not_take_the_observer_away(librar
     with connection.execute_wrapper(lambda execute, *args: execute(*args)):
         Book.objects.count()  # opens the connection
     assert any(isinstance(wrapper, observer.Observer) for wrapper in connection.execute_wrappers)
+
+
+def test_sqlite__a_transaction_reads_from_a_snapshot() -> None:
+    sqlite = ConnectionHandler({"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})["default"]
+    assert not observer.Observer(sqlite).sees_commits()

@@ -1,5 +1,6 @@
 """What HTTP says about caching, and the ways in which caches have handed out what they should not."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -37,9 +38,21 @@ def test_user_renamed__the_new_name_at_once() -> None:
     assert client_of("lovelace").get("/whoami/").json()["user"] == "lovelace"
 
 
-def test_object_of_another__forbidden_although_cached(library: Library) -> None:
+@pytest.mark.django_db(transaction=True)
+def test_claims_of_the_token_changed__another_entry() -> None:
+    def status(**claims: Any) -> str:
+        client = APIClient()
+        client.force_authenticate(User.objects.get_or_create(username="ada")[0], SimpleNamespace(payload=claims))
+        return str(client.get("/whoami/")["X-Cache"])
+
+    status(role="admin", jti=1)
+    assert [status(role="admin", jti=2), status(role="guest", jti=3)] == ["hit", "miss"]
+
+
+@pytest.mark.parametrize("prefix", ["own", "own-of-tenant"])
+def test_object_of_another__forbidden_although_cached(library: Library, prefix: str) -> None:
     owner, other = client_of("Ursula"), client_of("Stanislaw")
-    path = f"/own/{library.book.pk}/"
+    path = f"/{prefix}/{library.book.pk}/"
     assert [owner.get(path).status_code for _ in range(2)] == [200, 200]
     assert owner.get(path)["X-Cache"] == "hit"
     assert other.get(path).status_code == 403
@@ -78,6 +91,11 @@ def test_response_that_is_not_for_everyone__computed_each_time(kind: str, status
         response: Any = APIClient().get(f"/peculiar/{kind}/")
         assert (response.status_code, response["X-Cache"]) == (status, f"bypass;{reason}")
         assert Hooks.computed == computed
+
+
+@pytest.mark.django_db(transaction=True)
+def test_csrf_token_made_by_the_renderer__not_stored() -> None:
+    assert [APIClient().get("/form/")["X-Cache"] for _ in range(2)] == ["bypass;csrf"] * 2
 
 
 @pytest.mark.django_db(transaction=True)

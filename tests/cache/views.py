@@ -8,7 +8,7 @@ from django.db import transaction
 from django.http import HttpResponse, StreamingHttpResponse
 from django.middleware.csrf import get_token
 from django.urls import include, path
-from rest_framework import permissions, serializers, viewsets
+from rest_framework import permissions, renderers, serializers, viewsets
 from rest_framework.decorators import action, api_view
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -91,11 +91,30 @@ class OwnBookViewSet(BookViewSet):
     permission_classes = [OwnBook]
 
 
+class OwnBookOfTenantViewSet(OwnBookViewSet):
+    cache_vary = lambda request: "tenant"  # noqa: E731
+
+
 class Whoami(APIView):
     @cached_response()
     def get(self, request: Request) -> Response:
         Hooks.run()
         return Response({"user": request.user.get_username(), "books": Book.objects.count()})
+
+
+class FormRenderer(renderers.JSONRenderer):
+    format = "form"
+
+    def render(self, data: Any, accepted_media_type: Any = None, renderer_context: Any = None) -> Any:
+        return super().render(get_token(renderer_context["request"]._request))
+
+
+class Form(APIView):
+    renderer_classes = [FormRenderer]
+
+    @cached_response(vary="public")
+    def get(self, request: Request) -> Response:
+        return Response()
 
 
 class Forbidden(APIView):
@@ -174,9 +193,11 @@ router = SimpleRouter()
 router.register("books", BookViewSet)
 router.register("brief", BriefBookViewSet, basename="brief")
 router.register("own", OwnBookViewSet, basename="own")
+router.register("own-of-tenant", OwnBookOfTenantViewSet, basename="own-of-tenant")
 
 urlpatterns = [
     path("whoami/", Whoami.as_view()),
+    path("form/", Form.as_view()),
     path("forbidden/", Forbidden.as_view()),
     path("peculiar/<str:kind>/", Peculiar.as_view()),
     path("tenanted/", Tenanted.as_view()),
