@@ -1,25 +1,17 @@
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, register
 
 from scaling_kit.cache.conf import settings
+from scaling_kit.extras import check_installed
 
 
 @register("scaling_kit")
 def check_extra(**_: Any) -> list[CheckMessage]:
     """E001: REST framework is missing."""
-    if find_spec("rest_framework"):
-        return []
-    return [
-        Error(
-            "scaling_kit.cache caches responses of Django REST framework, which is not installed.",
-            hint="Install scaling_kit[cache].",
-            id="scaling_kit_cache.E001",
-        )
-    ]
+    return check_installed("cache", ["rest_framework"])
 
 
 @register("scaling_kit")

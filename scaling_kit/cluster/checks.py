@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings as django_settings
@@ -11,6 +10,7 @@ from django.core.checks import Warning as CheckWarning
 
 from scaling_kit.cluster.conf import settings
 from scaling_kit.cluster.health import PROBES
+from scaling_kit.extras import check_installed
 
 MIDDLEWARE = "scaling_kit.cluster.middleware.HealthMiddleware"
 
@@ -18,15 +18,7 @@ MIDDLEWARE = "scaling_kit.cluster.middleware.HealthMiddleware"
 @register("scaling_kit")
 def check_dependencies(**_: Any) -> list[CheckMessage]:
     """E001: a package of the extra is missing."""
-    return [
-        Error(
-            f"scaling_kit.cluster needs {package}, which is not installed.",
-            hint="pip install 'scaling_kit[cluster]'",
-            id="scaling_kit_cluster.E001",
-        )
-        for package in ("gunicorn", "rest_framework")
-        if find_spec(package) is None
-    ]
+    return check_installed("cluster", ["gunicorn", "rest_framework"])
 
 
 @register("scaling_kit")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, register
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.storage import InvalidStorageError, storages
 
+from scaling_kit.extras import check_installed
 from scaling_kit.media.conf import settings
 from scaling_kit.media.formats import FORMATS
 
@@ -18,18 +18,7 @@ REQUIRED = ("boto3", "storages", "rest_framework")
 @register("scaling_kit")
 def check_media(**_: Any) -> list[CheckMessage]:
     """E001 a missing package; E002, E003, E006 the storage; E005 a type that cannot be recognised."""
-    missing = [name for name in REQUIRED if find_spec(name) is None]
-    if missing:
-        return [_missing_packages(missing)]
-    return [*_check_storage(), *_check_types()]
-
-
-def _missing_packages(missing: list[str]) -> CheckMessage:
-    return Error(
-        f"scaling_kit.media needs packages that are not installed: {', '.join(missing)}.",
-        hint="pip install 'scaling-kit[media]'",
-        id="scaling_kit_media.E001",
-    )
+    return check_installed("media", REQUIRED) or [*_check_storage(), *_check_types()]
 
 
 def _check_storage() -> list[CheckMessage]:

@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004  (Django's name for it)
 from django.utils.module_loading import import_string
 
+from scaling_kit.extras import check_installed
 from scaling_kit.realtime.conf import settings
 from scaling_kit.realtime.origins import parse_origin
 
@@ -13,16 +13,7 @@ from scaling_kit.realtime.origins import parse_origin
 @register()
 def check_dependencies(**_: Any) -> list[CheckMessage]:
     """E001: the extra is not installed."""
-    missing = [name for name in ("channels", "channels_redis", "uvicorn") if find_spec(name) is None]
-    if not missing:
-        return []
-    return [
-        Error(
-            f"scaling_kit.realtime needs {', '.join(missing)}.",
-            hint="Run: pip install 'scaling-kit[realtime]'",
-            id="scaling_kit_realtime.E001",
-        )
-    ]
+    return check_installed("realtime", ["channels", "channels_redis", "uvicorn"])
 
 
 @register()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, register
 
+from scaling_kit.extras import check_installed, missing
 from scaling_kit.scheduler.conf import settings
 from scaling_kit.scheduler.schedule import InvalidScheduleError, Schedule, clashing, discovered
 from scaling_kit.scheduler.timetable import InvalidTimetableError, UnknownTimeZoneError
@@ -15,16 +15,13 @@ from scaling_kit.scheduler.timetable import InvalidTimetableError, UnknownTimeZo
 @register("scaling_kit")
 def check_cronsim(**_: Any) -> list[CheckMessage]:
     """E001: the extra is not installed."""
-    if find_spec("cronsim"):
-        return []
-    hint = "Install scaling_kit[scheduler]."
-    return [Error("scaling_kit.scheduler needs cronsim, which is missing.", hint=hint, id="scaling_kit_scheduler.E001")]
+    return check_installed("scheduler", ["cronsim"])
 
 
 @register("scaling_kit")
 def check_schedules(**_: Any) -> list[CheckMessage]:
     """E002 a time that cannot be understood, E003 an unknown time zone, E005 a wrong option."""
-    if not find_spec("cronsim"):
+    if missing(["cronsim"]):
         return []  # E001 says so
     return [message for schedule in discovered() for message in _mistakes(schedule)]
 

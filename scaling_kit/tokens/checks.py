@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from importlib.util import find_spec
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 from django.utils.module_loading import import_string
 
+from scaling_kit.extras import check_installed
 from scaling_kit.tokens.conf import access_lifetime, settings, simple_jwt
 
 MIN_SECRET_BYTES = 32  # RFC 7518, section 3.2: as long as the hash
@@ -19,10 +19,7 @@ RECIPE = "Use SIMPLE_JWT = scaling_kit.recipes.simple_jwt(signing_key)."
 @register("scaling_kit_tokens")
 def check_requirements(**_: Any) -> list[CheckMessage]:
     """E001: the extra is not installed."""
-    missing = [name for name in ("rest_framework", "rest_framework_simplejwt") if not find_spec(name)]
-    hint = "pip install 'scaling-kit[tokens]'"
-    message = f"scaling_kit.tokens needs {' and '.join(missing)}."
-    return [Error(message, hint=hint, id="scaling_kit_tokens.E001")] if missing else []
+    return check_installed("tokens", ["rest_framework", "rest_framework_simplejwt"])
 
 
 @register("scaling_kit_tokens")
