@@ -161,7 +161,7 @@ class Supervisor:
         active = [child for child in self._workers if not child.stopping]
         up_to_date = [child for child in active if not child.outdated]
         room = self.processes + (1 if len(up_to_date) < len(active) else 0)
-        if self._stop_by is not None or time.monotonic() < self._fork_at or (self.fleet.burst and self._upkeep):
+        if self._stop_by is not None or time.monotonic() < self._fork_at:
             return
         for _ in range(min(self.processes - len(up_to_date), room - len(active))):
             self._workers.append(self._fork_worker())
@@ -201,10 +201,7 @@ class Supervisor:
                 _kill_group(child.pid)
 
     def _is_done(self) -> bool:
-        return not self._workers and not self._owed and (self._stop_by is not None or self._is_burst_over())
-
-    def _is_burst_over(self) -> bool:
-        return self.fleet.burst and self._upkeep is not None
+        return not self._workers and not self._owed and (self._stop_by is not None or self.processes == 0)
 
     # --- deaths
 
@@ -233,6 +230,7 @@ class Supervisor:
             how,
         )
         if status == 0:
+            self.processes -= self.fleet.burst  # it found nothing more to do
             return
         self._owed[child.name] = "the grace period was over" if child.stopping else f"the worker was {how}"
         jobs = self._settle_debts()
@@ -247,6 +245,7 @@ class Supervisor:
                 executions = queues.executions(self.fleet.queue_names[0], name)
                 killed = self._stop_by is None
                 jobs += hand_back_all(name, executions, reason=reason, killed=killed)
+                queues.forget_worker(self.fleet.queue_names[0], name)
             except RedisError as error:
                 self._redis_is_away(error)
                 if self._stop_by is not None and time.monotonic() > self._stop_by + 5:
