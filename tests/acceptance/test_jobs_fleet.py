@@ -242,3 +242,9 @@ def is_running(pid: int) -> bool:
         return False
     with open(f"/proc/{pid}/stat", encoding="ascii") as stat:  # noqa: PTH123
         return stat.read().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_term_right_after_the_start__ends_at_once(queues: Queues, fleet: Fleet) -> None:
+    process = fleet.start("--processes", "2", "--grace", "60", wait=False)
+    wait_until(lambda: "worker started" in fleet.log(process))
+    fleet.stop(process)
