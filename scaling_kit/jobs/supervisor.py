@@ -194,9 +194,9 @@ class Supervisor:
             how,
         )
         if status == 0:
-            self.processes -= self.fleet.burst  # it found nothing more to do
+            self.processes -= 1 if self.fleet.burst else 0  # it found nothing more to do
             return
-        self._owed[child.name] = "the grace period was over" if child.stopping else f"the worker was {how}"
+        self._owed[child.name] = f"the worker was {how}" if self._stop_by is None else "the grace period was over"
         jobs = self._settle_debts()
         if not child.stopping:
             self._back_off(died_young=time.monotonic() - child.started_at < SETTLED_SECONDS and not jobs)

@@ -225,14 +225,13 @@ def test_redis_restarted__the_fleet_stays_and_goes_on(tmp_path: Path, keys_of_on
             before = fleet.worker_pids(1)
             tasks.work_for.using(queue_name=names[1]).enqueue("job", 2)
             pid_of_the_job("job")
-        time.sleep(1.5)  # the job ends meanwhile, or soon after
+        wait_until(lambda: "redis_reachable=False" in fleet.log(process))
         with running(server):
             result = tasks.add.using(queue_name=names[1]).enqueue(1, 1)
             wait_until(lambda: result.refresh() or result.is_finished)
             assert (process.poll(), fleet.workers_of(process)) == (None, before)
-            log = fleet.stop(process)
-    assert "redis_reachable=False" in log
-    assert "redis_reachable=True" in log
+            wait_for("job")
+            assert "redis_reachable=True" in fleet.stop(process)
 
 
 def is_running(pid: int) -> bool:
