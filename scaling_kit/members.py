@@ -108,6 +108,7 @@ class Member:
             self._wake.wait(settings.TTL_SECONDS / 3 if reachable else 1.0)
             self._wake.clear()
             time.sleep(0.05)  # many updates in a burst make one beat
+        self._try_to_beat()  # hands over what was counted since the last one
 
     def _try_to_beat(self) -> bool:
         try:

@@ -2,7 +2,6 @@
 
 import os
 import tempfile
-from importlib.util import find_spec
 from pathlib import Path
 
 import dj_database_url
@@ -52,9 +51,10 @@ INSTALLED_APPS = [
     "scaling_kit.scheduler",
     "scaling_kit.cluster",
     "tests.library",
+    "tests.cache",
 ]
-INSTALLED_APPS = [app for app in INSTALLED_APPS if find_spec(app)]  # until every room is there
 MIDDLEWARE = [
+    "scaling_kit.cluster.middleware.HealthMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -85,3 +85,4 @@ SIMPLE_JWT = recipes.simple_jwt(SECRET_KEY)
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 SCALING_KIT_REDIS_URL = REDIS_URL
 REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": ["scaling_kit.tokens.authentication.StatelessAuthentication"]}
+SCALING_KIT_MEDIA_BASE_URL = f"{S3.endpoint}/test/"

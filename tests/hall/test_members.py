@@ -17,6 +17,15 @@ def test_joined__listed_until_it_leaves() -> None:
     assert members.fetch_members() == []
 
 
+def test_leaving__hands_over_its_counters() -> None:
+    member = members.join("web")
+    wait_until(members.fetch_members)
+    members.count("tests.counted_last")
+    member.leave()
+    assert members.fetch_totals()["tests.counted_last"] == 1
+    assert members.fetch_members() == []
+
+
 @override_settings(SCALING_KIT_MEMBER_TTL_SECONDS=0.1)
 def test_no_beat_for_the_ttl__gone() -> None:
     members.Member("web").beat()

@@ -1,0 +1,136 @@
+from typing import Any
+
+from django.db.models import Count, QuerySet
+from django.shortcuts import get_object_or_404
+from rest_framework import mixins, permissions, serializers, viewsets
+from rest_framework.decorators import action
+from rest_framework.generics import ListAPIView
+from rest_framework.pagination import CursorPagination
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from demo_project.wall.models import Comment, Like, Photo, Pick
+from demo_project.wall.rooms import tell_wall
+from demo_project.wall.serializers import CommentSerializer, PhotoSerializer, PickSerializer
+from demo_project.wall.tasks import process_photo, remove_photo
+from scaling_kit.cache import cached_response
+from scaling_kit.cluster.views import OverviewView
+from scaling_kit.media.models import Upload
+from scaling_kit.media.views import UploadViewSet
+
+
+def photos() -> QuerySet[Photo]:
+    """Photos as the wall shows them."""
+    counted = Photo.objects.annotate(
+        like_count=Count("likes", distinct=True), comment_count=Count("comments", distinct=True)
+    )
+    return counted.filter(state=Photo.State.READY).select_related("owner")
+
+
+class NewestFirst(CursorPagination):
+    page_size = 30
+    ordering = ("-created_at", "-id")
+
+
+class FeedView(ListAPIView):
+    """The wall, newest first. The same for everyone, so one cached answer serves all."""
+
+    serializer_class = PhotoSerializer
+    pagination_class = NewestFirst
+
+    def get_queryset(self) -> QuerySet[Photo]:
+        return photos()
+
+    @cached_response(timeout=300, vary="public")
+    def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
+        return super().get(request, *args, **kwargs)
+
+
+class PhotoOfTheMinuteView(APIView):
+    @cached_response(timeout=300, vary="public")
+    def get(self, request: Request) -> Response:
+        pick = Pick.objects.first()
+        if pick is None:
+            return Response({"tick": None, "picked_at": None, "photo": None})
+        pick.photo = get_object_or_404(photos(), pk=pick.photo_id)
+        return Response(PickSerializer(pick).data)
+
+
+class MeView(APIView):
+    """Who the token says you are: no query is needed to answer."""
+
+    permission_classes = [permissions.IsAuthenticated]
+
+    def get(self, request: Request) -> Response:
+        user = request.user
+        return Response({"id": user.pk, "username": user.username, "is_staff": user.is_staff})
+
+
+class OwnerOrReadOnly(permissions.IsAuthenticatedOrReadOnly):
+    message = "Only its owner may remove a photo."
+
+    def has_object_permission(self, request: Request, view: APIView, photo: Photo) -> bool:
+        return request.method != "DELETE" or photo.owner_id == request.user.pk
+
+
+class PhotoViewSet(mixins.RetrieveModelMixin, mixins.DestroyModelMixin, viewsets.GenericViewSet):
+    serializer_class = PhotoSerializer
+    permission_classes = [OwnerOrReadOnly]
+
+    def get_queryset(self) -> QuerySet[Photo]:
+        return photos()
+
+    def perform_destroy(self, photo: Photo) -> None:
+        photo_id, keys = photo.pk, photo.object_keys()
+        photo.delete()
+        remove_photo.enqueue(keys)
+        tell_wall("photo.removed", id=photo_id)
+
+    @action(detail=True, methods=["post", "delete"], permission_classes=[permissions.IsAuthenticated])
+    def like(self, request: Request, pk: str) -> Response:
+        photo = self.get_object()
+        if request.method == "POST":
+            Like.objects.get_or_create(photo=photo, user_id=request.user.pk)
+        else:
+            Like.objects.filter(photo=photo, user_id=request.user.pk).delete()
+        likes = photo.likes.count()
+        tell_wall("photo.liked", id=photo.pk, likes=likes)
+        return Response({"id": photo.pk, "likes": likes, "liked": request.method == "POST"})
+
+    @action(detail=True)
+    @cached_response(timeout=300, vary="public")
+    def comments(self, request: Request, pk: str) -> Response:
+        comments = Comment.objects.filter(photo=self.get_object()).select_related("author")
+        return Response(CommentSerializer(comments, many=True).data)
+
+    @comments.mapping.post
+    def add_comment(self, request: Request, pk: str) -> Response:
+        photo = self.get_object()
+        serializer = CommentSerializer(data=request.data)
+        serializer.is_valid(raise_exception=True)
+        comment = serializer.save(photo=photo, author_id=request.user.pk)
+        body = {**CommentSerializer(comment).data, "author": request.user.username}
+        tell_wall("photo.commented", id=photo.pk, comments=photo.comments.count(), comment=body)
+        return Response(body, status=201)
+
+
+class PhotoMetadataSerializer(serializers.Serializer):
+    title = serializers.CharField(max_length=120)
+
+
+class PhotoUploadViewSet(UploadViewSet):
+    """Upload a photo straight to S3; completing the upload puts it in the hands of a worker."""
+
+    def perform_complete(self, upload: Upload) -> dict[str, Any]:
+        metadata = PhotoMetadataSerializer(data={"title": upload.name, **upload.metadata})
+        metadata.is_valid(raise_exception=True)
+        photo = Photo.objects.create(upload=upload, owner_id=upload.owner_id, **metadata.validated_data)
+        job = process_photo.enqueue(photo.pk)
+        return {"photo": photo.pk, "job": job.id}
+
+
+class ClusterView(OverviewView):
+    """What runs where. Open to everyone in the demo; a real project leaves it to staff."""
+
+    permission_classes = [permissions.AllowAny]

@@ -1,0 +1,63 @@
+"""System checks of the cluster room: ids scaling_kit_cluster.E0xx and W0xx."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as CheckWarning
+
+from scaling_kit.cluster.conf import settings
+from scaling_kit.cluster.health import PROBES
+
+MIDDLEWARE = "scaling_kit.cluster.middleware.HealthMiddleware"
+
+
+@register("scaling_kit")
+def check_dependencies(**_: Any) -> list[CheckMessage]:
+    """E001: a package of the extra is missing."""
+    return [
+        Error(
+            f"scaling_kit.cluster needs {package}, which is not installed.",
+            hint="pip install 'scaling_kit[cluster]'",
+            id="scaling_kit_cluster.E001",
+        )
+        for package in ("gunicorn", "rest_framework")
+        if find_spec(package) is None
+    ]
+
+
+@register("scaling_kit")
+def check_ready_requires(**_: Any) -> list[CheckMessage]:
+    """E004: SCALING_KIT_CLUSTER_READY_REQUIRES names a check that does not exist, so that no node is ever ready."""
+    names = [probe.name for probe in PROBES]
+    return [
+        Error(
+            f"SCALING_KIT_CLUSTER_READY_REQUIRES names {name!r}, which is not a health check.",
+            hint=f"The checks are {', '.join(names)}.",
+            id="scaling_kit_cluster.E004",
+        )
+        for name in settings.READY_REQUIRES
+        if name not in names
+    ]
+
+
+@register("scaling_kit")
+def check_middleware(**_: Any) -> list[CheckMessage]:
+    """W002: the health middleware is not there; W003: something runs before it."""
+    middleware = list(django_settings.MIDDLEWARE)
+    if MIDDLEWARE not in middleware:
+        problem, number = "is not in MIDDLEWARE: nobody answers /health/live and /health/ready", 2
+    elif middleware[0] != MIDDLEWARE:
+        problem, number = "is not the first in MIDDLEWARE: redirects and host checks answer health probes before it", 3
+    else:
+        return []
+    return [
+        CheckWarning(
+            f"{MIDDLEWARE} {problem}.",
+            hint=f"MIDDLEWARE = [{MIDDLEWARE!r}, ...]",
+            id=f"scaling_kit_cluster.W00{number}",
+        )
+    ]

