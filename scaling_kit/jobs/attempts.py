@@ -161,7 +161,7 @@ def _write(job: Job, *commands: tuple[Any, ...]) -> list[Any]:
     def attempt() -> list[Any]:
         pipeline = job.connection.pipeline()
         for command in commands:
-            pipeline.execute_command(*command)
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
         return pipeline.execute()
 
     return queues.insist(attempt)

@@ -227,6 +227,11 @@ def executions(queue_name: str, worker: str) -> list[tuple[str, str, str]]:
     return found
 
 
+def forget_worker(queue_name: str, worker: str) -> None:
+    """Take a worker that died off RQ's dashboard; what else RQ keeps of it is dropped by the upkeep."""
+    connection(queue_name).delete(alive_key(worker), f"{RQ_KEY_PREFIX}:worker:{worker}")
+
+
 def beat(queue_name: str, workers: Sequence[str], *, purpose: Purpose = Purpose.REQUEST) -> None:
     """Say that these workers live, and with them the jobs they run. Raises `redis.RedisError`."""
     BEAT(

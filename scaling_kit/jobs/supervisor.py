@@ -16,27 +16,17 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
-
-from django.db import connections
+from dataclasses import dataclass
 
 from scaling_kit import members
 from scaling_kit.jobs import queues, upkeep
 from scaling_kit.jobs.conf import settings
-from scaling_kit.jobs.worker import Worker, die_with, hand_back_all, how_it_ended
+from scaling_kit.jobs.processes import SIGNALS, Child, fork, how_it_ended, kill, kill_group, same_command, wait_status
+from scaling_kit.jobs.worker import Worker, hand_back_all
 from scaling_kit.redis import RedisError
 
 logger = logging.getLogger(__name__)
 
-SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGCHLD,
-)
 TICK_SECONDS = 0.5
 # A worker that lived so long is not part of a crash loop.
 SETTLED_SECONDS = 10.0
@@ -57,32 +47,6 @@ class Fleet:
     forks: bool = True
     grace_seconds: float = 30.0
     burst: bool = False
-
-
-@dataclass(kw_only=True)
-class Child:
-    """A process of ours. `name` is the worker's, or empty for the one that does the upkeep."""
-
-    name: str
-    pid: int
-    outdated: bool = False
-    stopping: bool = False
-    ready_fd: int | None = None
-    started_at: float = field(default_factory=time.monotonic)
-
-    def is_ready(self) -> bool:
-        if self.ready_fd is not None:
-            try:
-                os.read(self.ready_fd, 1)
-            except BlockingIOError:
-                return False
-            self.forget_fd()
-        return True
-
-    def forget_fd(self) -> None:
-        if self.ready_fd is not None:
-            os.close(self.ready_fd)
-        self.ready_fd = None
 
 
 class Supervisor:
@@ -161,12 +125,12 @@ class Supervisor:
         active = [child for child in self._workers if not child.stopping]
         up_to_date = [child for child in active if not child.outdated]
         room = self.processes + (1 if len(up_to_date) < len(active) else 0)
-        if self._stop_by is not None or time.monotonic() < self._fork_at or (self.fleet.burst and self._upkeep):
+        if self._stop_by is not None or time.monotonic() < self._fork_at:
             return
         for _ in range(min(self.processes - len(up_to_date), room - len(active))):
             self._workers.append(self._fork_worker())
         if self._upkeep is None:
-            self._upkeep = Child(name="", pid=_fork(upkeep.run_candidate))
+            self._upkeep = Child(name="", pid=fork(upkeep.run_candidate))
 
     def _fork_worker(self) -> Child:
         name = f"{members.host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
@@ -179,7 +143,7 @@ class Supervisor:
             return worker.run(on_ready=lambda: os.close(tell_fd))
 
         self._beat_at = 0.0
-        pid = _fork(work)
+        pid = fork(work)
         os.close(tell_fd)
         logger.info("worker started pid=%s name=%s", pid, name)
         return Child(name=name, pid=pid, ready_fd=ready_fd)
@@ -193,35 +157,32 @@ class Supervisor:
 
     def _retire(self, child: Child) -> None:
         child.stopping = True
-        _kill(child.pid, signal.SIGTERM)
+        kill(child.pid, signal.SIGTERM)
 
     def _enforce_grace(self) -> None:
         if self._stop_by is not None and time.monotonic() >= self._stop_by:
             for child in self._workers:
-                _kill_group(child.pid)
+                kill_group(child.pid)
 
     def _is_done(self) -> bool:
-        return not self._workers and not self._owed and (self._stop_by is not None or self._is_burst_over())
-
-    def _is_burst_over(self) -> bool:
-        return self.fleet.burst and self._upkeep is not None
+        return not self._workers and not self._owed and (self._stop_by is not None or self.processes == 0)
 
     # --- deaths
 
     def _reap(self) -> None:
         for child in list(self._workers):
-            status = _wait_status(child.pid)
+            status = wait_status(child.pid)
             if status is not None:
                 self._workers.remove(child)
                 self._bury(child, status)
-        if self._upkeep and _wait_status(self._upkeep.pid) is not None:
+        if self._upkeep and wait_status(self._upkeep.pid) is not None:
             logger.warning("upkeep process died pid=%s", self._upkeep.pid)
             self._upkeep = None
             self._fork_at = time.monotonic() + 1.0
 
     def _bury(self, child: Child, status: int) -> None:
         """See to what a worker that died leaves behind: its child, its jobs, its place."""
-        _kill_group(child.pid)
+        kill_group(child.pid)
         child.forget_fd()
         members.forget(child.pid)
         how = how_it_ended(status)
@@ -233,8 +194,9 @@ class Supervisor:
             how,
         )
         if status == 0:
+            self.processes -= 1 if self.fleet.burst else 0  # it found nothing more to do
             return
-        self._owed[child.name] = "the grace period was over" if child.stopping else f"the worker was {how}"
+        self._owed[child.name] = f"the worker was {how}" if self._stop_by is None else "the grace period was over"
         jobs = self._settle_debts()
         if not child.stopping:
             self._back_off(died_young=time.monotonic() - child.started_at < SETTLED_SECONDS and not jobs)
@@ -247,6 +209,7 @@ class Supervisor:
                 executions = queues.executions(self.fleet.queue_names[0], name)
                 killed = self._stop_by is None
                 jobs += hand_back_all(name, executions, reason=reason, killed=killed)
+                queues.forget_worker(self.fleet.queue_names[0], name)
             except RedisError as error:
                 self._redis_is_away(error)
                 if self._stop_by is not None and time.monotonic() > self._stop_by + 5:
@@ -269,7 +232,7 @@ class Supervisor:
         """Load the new code in a fresh interpreter first: should that fail, the old workers stay."""
         if self._probe is None and self._stop_by is None:
             logger.info("reload begins, probing the new code")
-            self._probe = subprocess.Popen(_same_command(), env={**os.environ, PROBE: "1"})
+            self._probe = subprocess.Popen(same_command(), env={**os.environ, PROBE: "1"})
 
     def _follow_probe(self) -> None:
         if self._probe is None or self._probe.poll() is None:
@@ -291,7 +254,7 @@ class Supervisor:
         os.environ[HEIRLOOM] = json.dumps(heirloom)
         sys.stdout.flush()
         sys.stderr.flush()
-        command = _same_command()
+        command = same_command()
         os.execv(command[0], command)  # noqa: S606  (no shell is the point)
 
     def _adopt(self) -> None:
@@ -329,68 +292,14 @@ class Supervisor:
     def _end_upkeep(self) -> None:
         if self._upkeep is None:
             return
-        _kill(self._upkeep.pid, signal.SIGTERM)
+        kill(self._upkeep.pid, signal.SIGTERM)
         deadline = time.monotonic() + 3.0
-        while _wait_status(self._upkeep.pid) is None:
+        while wait_status(self._upkeep.pid) is None:
             if time.monotonic() > deadline:
-                _kill(self._upkeep.pid, signal.SIGKILL)
+                kill(self._upkeep.pid, signal.SIGKILL)
             time.sleep(0.02)
         self._upkeep = None
 
     def _leave(self) -> None:
         members.forget(os.getpid())
         logger.info("supervisor ended status=%s", self.status)
-
-
-def _fork(body: Callable[[], int]) -> int:
-    """Run `body` in a child that cannot outlive us, in a process group of its own; return its pid."""
-    connections.close_all()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    parent = os.getpid()
-    pid = os.fork()
-    if pid:
-        return pid
-    status = 1
-    try:
-        die_with(parent)
-        os.setpgid(0, 0)
-        for signum in SIGNALS:
-            signal.signal(signum, signal.SIG_IGN)  # until the body says otherwise: what it gets is meant for us
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        status = body()
-    except BaseException:
-        logger.exception("process died of an error pid=%s", os.getpid())
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(status)
-
-
-def _wait_status(pid: int) -> int | None:
-    """The wait status of a child that has ended, or None."""
-    try:
-        ended, status = os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        return 1
-    return status if ended else None
-
-
-def _kill(pid: int, signum: signal.Signals) -> None:
-    try:
-        os.kill(pid, signum)
-    except ProcessLookupError:
-        logger.debug("no process pid=%s", pid)
-
-
-def _kill_group(pid: int) -> None:
-    """Kill a worker and the child that runs its job."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except (ProcessLookupError, PermissionError):
-        logger.debug("no process group pgid=%s", pid)
-
-
-def _same_command() -> list[str]:
-    return [sys.executable, *sys.orig_argv[1:]]

@@ -6,7 +6,6 @@ Redis unless the lease is ours at that moment.
 
 from __future__ import annotations
 
-import logging
 import signal
 import threading
 
@@ -15,15 +14,12 @@ from rq.queue import Queue
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, ReadyJobRegistry
 from rq.worker_registration import clean_worker_registry
 
-from scaling_kit import members
 from scaling_kit.jobs import queues
 from scaling_kit.jobs.conf import settings
 from scaling_kit.jobs.worker import hand_back_all
 from scaling_kit.leadership import Candidate, Duty
 from scaling_kit.lease import Lease
 from scaling_kit.redis import Purpose, client
-
-logger = logging.getLogger(__name__)
 
 LEASE = "scaling_kit_jobs"
 POLL_SECONDS = 0.2
@@ -75,9 +71,7 @@ def run_candidate() -> int:
 
 
 def _move(queue_name: str, lease: Lease) -> float:
-    moved, next_in_seconds, rate_limited = queues.move_due(queue_name, lease)
-    if moved:
-        members.count("jobs.moved", moved)
+    _, next_in_seconds, rate_limited = queues.move_due(queue_name, lease)
     if rate_limited:
         _enqueue_rate_limited(queue_name, rate_limited)
     return POLL_SECONDS if next_in_seconds is None else next_in_seconds

@@ -7,7 +7,6 @@ claim, the heartbeats and the fate of a job whose process died are the kit's.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import select
@@ -32,6 +31,7 @@ from scaling_kit import members
 from scaling_kit.jobs import attempts, queues
 from scaling_kit.jobs.doorbell import Doorbell
 from scaling_kit.jobs.job import Job
+from scaling_kit.jobs.processes import die_with, how_it_ended
 from scaling_kit.lease import Lease
 
 logger = logging.getLogger(__name__)
@@ -280,22 +280,6 @@ def hand_back_all(
         if verdict == "failed":
             _give_up(queue_name, job_id)
     return handed_back
-
-
-def how_it_ended(status: int) -> str:
-    """A wait status in words."""
-    if os.WIFSIGNALED(status):
-        return f"killed by {signal.Signals(os.WTERMSIG(status)).name}"
-    return f"exited with status {os.WEXITSTATUS(status)}"
-
-
-def die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent dies, even by kill -9. Linux only; elsewhere nothing."""
-    if sys.platform == "linux":
-        PR_SET_PDEATHSIG = 1  # noqa: N806  (linux/prctl.h)
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it died before
-            os._exit(1)
 
 
 def _queue(queue_name: str, connection: redis.Redis) -> Queue:

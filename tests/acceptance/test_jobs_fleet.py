@@ -3,7 +3,6 @@
 
 import os
 import signal
-import subprocess
 import time
 from datetime import timedelta
 from pathlib import Path
@@ -33,14 +32,6 @@ def wait_for(name: str, *, ended: int = 1) -> list[str]:
     return tasks.noted(name)
 
 
-def stop(process: subprocess.Popen[str]) -> str:
-    """End a supervisor; return its log."""
-    process.send_signal(signal.SIGTERM)
-    _, log = process.communicate(timeout=10)
-    assert process.returncode == 0, log
-    return log
-
-
 @pytest.mark.parametrize("mode", ["fork", "simple"])
 def test_jobs_of_every_kind__run_and_the_supervisor_ends_cleanly(queues: Queues, fleet: Fleet, mode: str) -> None:
     process = fleet.start("--processes", "2", "--mode", mode)
@@ -53,7 +44,7 @@ def test_jobs_of_every_kind__run_and_the_supervisor_ends_cleanly(queues: Queues,
     assert [now.return_value, later.return_value, retried.return_value] == [3, 7, 3]
     assert later.started_at - later.task.run_after < timedelta(seconds=2)
     wait_until(lambda: plain.return_value(refresh=True) == "a")
-    stop(process)
+    fleet.stop(process)
 
 
 def test_child_killed__job_runs_again(queues: Queues, fleet: Fleet) -> None:
@@ -113,7 +104,7 @@ def test_term__job_ends_within_the_grace_period(queues: Queues, fleet: Fleet) ->
     process = fleet.start("--processes", "1", "--grace", "8")
     tasks.work_for.using(queue_name=queues.default).enqueue("job", 1.5)
     pid_of_the_job("job")
-    stop(process)
+    fleet.stop(process)
     assert len(tasks.noted("job")) == 2
 
 
@@ -123,7 +114,7 @@ def test_term__what_outlasts_the_grace_period_is_back_at_the_head(queues: Queues
     result = tasks.work_for.using(queue_name=queues.default).enqueue("job", 60)
     first = pid_of_the_job("job")
     tasks.append.using(queue_name=queues.default).enqueue("behind it")
-    stop(process)
+    fleet.stop(process)
     assert not is_running(first)
     head = places.connection(queues.default).lindex(places.queue_key(queues.default), 0)
     assert head is not None
@@ -135,7 +126,7 @@ def test_quit__stops_at_once(queues: Queues, fleet: Fleet) -> None:
     tasks.work_for.using(queue_name=queues.default).enqueue("job", 60)
     pid_of_the_job("job")
     process.send_signal(signal.SIGQUIT)
-    process.communicate(timeout=5)
+    process.wait(timeout=5)
     assert places.connection(queues.default).llen(places.queue_key(queues.default)) == 1
 
 
@@ -166,7 +157,7 @@ def test_hup__replaces_every_worker_while_jobs_run(queues: Queues, fleet: Fleet)
     wait_until(lambda: all(result.refresh() or result.is_finished for result in results))
     waits = [(result.started_at - result.enqueued_at).total_seconds() for result in results]
     assert max(waits) < 1.0, "there was always a worker"
-    stop(process)
+    fleet.stop(process)
 
 
 def test_hup_with_code_that_cannot_be_loaded__the_old_workers_stay(queues: Queues, fleet: Fleet, tmp_path) -> None:
@@ -179,7 +170,7 @@ def test_hup_with_code_that_cannot_be_loaded__the_old_workers_stay(queues: Queue
     result = tasks.work_for.using(queue_name=queues.default).enqueue("job", 2)
     wait_until(lambda: result.refresh() or result.is_finished)
     assert fleet.worker_pids(1) == before
-    assert "reload given up" in stop(process)
+    assert "reload given up" in fleet.stop(process)
 
 
 def test_crash_loop__ends_with_a_non_zero_status(queues: Queues, fleet: Fleet) -> None:
@@ -191,8 +182,7 @@ def test_crash_loop__ends_with_a_non_zero_status(queues: Queues, fleet: Fleet) -
         return process.poll() is not None
 
     wait_until(crash, timeout_seconds=14)
-    _, log = process.communicate()
-    assert (process.returncode, "supervisor gives up" in log) == (1, True)
+    assert (process.returncode, "supervisor gives up" in fleet.log(process)) == (1, True)
 
 
 @pytest.mark.parametrize(
@@ -208,43 +198,40 @@ def test_cannot_start__one_clear_line(
     fleet: Fleet, arguments: list[str], environment: dict[str, str], message: str
 ) -> None:
     process = fleet.start(*arguments, wait=False, **environment)
-    _, log = process.communicate(timeout=10)
-    assert process.returncode != 0
-    assert message in log.strip().splitlines()[-1]
+    assert process.wait(timeout=10) != 0
+    assert message in fleet.log(process).strip().splitlines()[-1]
 
 
 def test_burst__ends_when_the_queues_are_empty(queues: Queues, fleet: Fleet) -> None:
     results = [tasks.add.using(queue_name=queues.default).enqueue(1, number) for number in range(5)]
     process = fleet.start("--processes", "2", "--burst", wait=False)
-    process.communicate(timeout=10)
-    assert process.returncode == 0
+    assert process.wait(timeout=10) == 0
     for result in results:
         result.refresh()
     assert [result.return_value for result in results] == [1, 2, 3, 4, 5]
 
 
 def test_redis_restarted__the_fleet_stays_and_goes_on(tmp_path: Path, keys_of_one_test: str) -> None:
-    server = Valkey(folder=tmp_path, port=free_port())
+    server = Valkey(folder=tmp_path / "valkey", port=free_port())
     names = [f"{keys_of_one_test}-{name}" for name in ("high", "default", "low")]
     mine = override_settings(
         SCALING_KIT_REDIS_URL=server.url,
         RQ_QUEUES=recipes.rq_queues(server.url, queues=names),
         TASKS=recipes.tasks(queues=["default", *names]),
     )
-    with mine, Fleet(key_prefix=keys_of_one_test).running() as fleet:
+    with mine, Fleet(key_prefix=keys_of_one_test, folder=tmp_path).running() as fleet:
         with running(server):
             process = fleet.start("--processes", "1", REDIS_URL=server.url)
             before = fleet.worker_pids(1)
             tasks.work_for.using(queue_name=names[1]).enqueue("job", 2)
             pid_of_the_job("job")
-        time.sleep(1.5)  # the job ends meanwhile, or soon after
+        wait_until(lambda: "redis_reachable=False" in fleet.log(process))
         with running(server):
             result = tasks.add.using(queue_name=names[1]).enqueue(1, 1)
             wait_until(lambda: result.refresh() or result.is_finished)
             assert (process.poll(), fleet.workers_of(process)) == (None, before)
-            log = stop(process)
-    assert "redis_reachable=False" in log
-    assert "redis_reachable=True" in log
+            wait_for("job")
+            assert "redis_reachable=True" in fleet.stop(process)
 
 
 def is_running(pid: int) -> bool:
@@ -254,3 +241,9 @@ def is_running(pid: int) -> bool:
         return False
     with open(f"/proc/{pid}/stat", encoding="ascii") as stat:  # noqa: PTH123
         return stat.read().rpartition(")")[2].split()[0] != "Z"
+
+
+def test_term_right_after_the_start__ends_at_once(queues: Queues, fleet: Fleet) -> None:
+    process = fleet.start("--processes", "2", "--grace", "60", wait=False)
+    wait_until(lambda: "worker started" in fleet.log(process))
+    fleet.stop(process)

@@ -1,5 +1,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from django.conf import settings
@@ -39,6 +40,6 @@ def queues(keys_of_one_test: str) -> Iterator[Queues]:
 
 
 @pytest.fixture
-def fleet(queues: Queues, keys_of_one_test: str) -> Iterator[Fleet]:
-    with Fleet(key_prefix=keys_of_one_test).running() as started:
+def fleet(queues: Queues, keys_of_one_test: str, tmp_path: Path) -> Iterator[Fleet]:
+    with Fleet(key_prefix=keys_of_one_test, folder=tmp_path).running() as started:
         yield started

@@ -20,10 +20,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.
 class Fleet:
     """`runworkers` of one test: as many supervisors as it starts, all ended with it."""
 
-    def __init__(self, *, key_prefix: str) -> None:
+    def __init__(self, *, key_prefix: str, folder: Path) -> None:
+        self.folder = folder
         self.key_prefix = key_prefix
         self.environment = {**os.environ, "TEST_KEY_PREFIX": key_prefix}
-        self.processes: list[subprocess.Popen[str]] = []
+        self.processes: list[subprocess.Popen[bytes]] = []
 
     @contextlib.contextmanager
     def running(self) -> Iterator["Fleet"]:
@@ -33,28 +34,36 @@ class Fleet:
             for process in self.processes:
                 process.kill()
                 process.wait()
-                if process.stderr is not None:
-                    process.stderr.close()
 
-    def start(self, *arguments: str, wait: bool = True, **environment: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, wait: bool = True, **environment: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "django", "runworkers", "--settings", "tests.jobs.settings", *arguments]
         if "--queues" not in arguments:
             command += ["--queues", ",".join(f"{self.key_prefix}-{name}" for name in ("high", "default", "low"))]
-        process = subprocess.Popen(
-            command,
-            env={**self.environment, **environment},
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-            preexec_fn=die_with_parent,
-        )
+        log = self.folder / f"{len(self.processes)}.log"
+        with log.open("w") as stderr:
+            process = subprocess.Popen(
+                command,
+                env={**self.environment, **environment},
+                stderr=stderr,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
         self.processes.append(process)
         if wait:
             wait_until(lambda: self.workers_of(process) or process.poll() is not None, what="a worker is there")
-            assert process.poll() is None, process.communicate()[1]
+            assert process.poll() is None, self.log(process)
         return process
 
-    def workers_of(self, process: subprocess.Popen[str]) -> list[int]:
+    def log(self, process: subprocess.Popen[bytes]) -> str:
+        return (self.folder / f"{self.processes.index(process)}.log").read_text()
+
+    def stop(self, process: subprocess.Popen[bytes]) -> str:
+        """End a supervisor gracefully; return its log."""
+        process.terminate()
+        assert process.wait(timeout=10) == 0, self.log(process)
+        return self.log(process)
+
+    def workers_of(self, process: subprocess.Popen[bytes]) -> list[int]:
         """The pids of a supervisor's workers that can take jobs."""
         children = {int(pid) for pid in _children(process.pid)}
         return sorted(int(member["pid"]) for member in fetch_members() if int(member["pid"]) in children)

@@ -1,6 +1,9 @@
 import asyncio
+import re
+import sys
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.core.checks import run_checks
@@ -8,7 +11,10 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
+from scaling_kit.jobs import checks
 from scaling_kit.jobs import queues as places
+from scaling_kit.jobs.checks import check_extra, check_limits, check_queues
+from scaling_kit.jobs.conf import JobsSettings
 from scaling_kit.jobs.tasks import (
     InvalidTask,
     Retry,
@@ -220,3 +226,22 @@ def held_lease() -> Lease:
     lease = Lease("scaling_kit_jobs", client=client(Purpose.SCRIPT))
     assert lease.hold()
     return lease
+
+
+def test_extra_missing__is_an_error_and_nothing_else_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rq", None)
+    assert [message.id for message in check_extra()] == ["scaling_kit_jobs.E001"]
+    assert check_queues() == []
+
+
+@override_settings(SCALING_KIT_JOBS_MAX_KILLS=0)
+def test_limit_that_cannot_be__is_an_error() -> None:
+    assert [message.id for message in check_limits()] == ["scaling_kit_jobs.E005"]
+
+
+def test_documented_settings_and_checks__are_the_ones_there_are() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
+    for name, default in JobsSettings.defaults().items():
+        assert f"| `{name}` | {default} |" in page
+    source = Path(checks.__file__).read_text()
+    assert set(re.findall(r"scaling_kit_jobs\.[EW]\d+", source)) == set(re.findall(r"scaling_kit_jobs\.[EW]\d+", page))

@@ -11,7 +11,7 @@ from rq.registry import StartedJobRegistry
 from scaling_kit.jobs import queues as places
 from scaling_kit.jobs.status import snapshot
 from scaling_kit.jobs.tasks import TaskResult, TaskResultStatus
-from scaling_kit.jobs.upkeep import hand_back_orphans
+from scaling_kit.jobs.upkeep import hand_back_orphans, tidy
 from scaling_kit.lease import Lease
 from scaling_kit.redis import Purpose, client
 from scaling_kit.testing import wait_until
@@ -158,6 +158,13 @@ def test_worker_fallen_silent__loses_its_job_to_the_holder_of_the_lease_only(que
     hand_back_orphans(other)
     assert wait_until(waiting) == 1
     assert waiting() == 1, "once"
+
+
+def test_tidy__drops_what_has_expired(queues: Queues) -> None:
+    redis = places.connection(queues.default)
+    redis.zadd(places.failed_key(queues.default), {"long-gone": 1, "recent": 4e9})
+    tidy(held_lease())
+    assert redis.zrange(places.failed_key(queues.default), 0, -1) == [b"recent"]
 
 
 def test_suspended_by_rq__claims_nothing(queues: Queues) -> None:
