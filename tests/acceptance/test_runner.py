@@ -18,7 +18,7 @@ import psutil
 import pytest
 from websockets.sync.client import connect
 
-from scaling_kit.cluster import run_folder, up
+from scaling_kit.cluster import listening, run_folder
 from scaling_kit.testing import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -199,7 +199,7 @@ def test_stop_and_start_of_the_only_web_master__loses_no_request(site: Callable[
 
 
 def test_taken_port_that_was_asked_for__is_one_line_and_a_failure(tmp_path: Path) -> None:
-    with up.listen("127.0.0.1", 0) as taken:
+    with listening.listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
             [sys.executable, "-m", "django", "cluster", "up", f"--bind=127.0.0.1:{port}"],
