@@ -98,7 +98,8 @@ SIMPLE_JWT = recipes.simple_jwt(SECRET_KEY, issuer="photo-wall", audience="photo
 SCALING_KIT_REDIS_URL = REDIS_URL
 SCALING_KIT_KEY_PREFIX = "wall"
 SCALING_KIT_RELEASE = os.environ.get("RELEASE", "demo")
-SCALING_KIT_MEDIA_CONTENT_TYPES = ["image/jpeg", "image/png", "image/webp"]
+SCALING_KIT_MEDIA_BASE_URL = os.environ.get("MEDIA_BASE_URL", "https://photos.example.com/")
+SCALING_KIT_MEDIA_ALLOWED_TYPES = ["image/jpeg", "image/png", "image/webp"]
 SCALING_KIT_MEDIA_MAX_BYTES = 20 * 1024 * 1024
 SCALING_KIT_CACHE_HEADER = True
 SCALING_KIT_REALTIME_CAN_JOIN = "demo_project.wall.rooms.can_join"
@@ -114,10 +115,12 @@ REST_FRAMEWORK = {
 }
 
 STATIC_URL = "static/"
-STATIC_ROOT = Path(os.environ.get("STATIC_ROOT", BASE_DIR / "staticfiles"))
-WHITENOISE_USE_FINDERS = True
+STATIC_ROOT = os.environ.get("STATIC_ROOT")
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None  # without `collectstatic`, serve them from the apps' folders
 USE_TZ = True
 TIME_ZONE = "UTC"
+# Where browsers find the websocket processes: nothing while a proxy joins them to this site under /ws/.
+WEBSOCKET_URL = os.environ.get("WEBSOCKET_URL", "")
 PHOTO_OF_THE_MINUTE_SECONDS = float(os.environ.get("PHOTO_OF_THE_MINUTE_SECONDS", "60"))
 
 LOGGING = {

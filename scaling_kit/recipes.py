@@ -118,4 +118,6 @@ def simple_jwt(
         "ACCESS_TOKEN_LIFETIME": access,
         "REFRESH_TOKEN_LIFETIME": refresh,
         "LEEWAY": 10,
+        "USER_ID_FIELD": "pk",
+        "USER_ID_CLAIM": "sub",
     }

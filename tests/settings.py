@@ -86,3 +86,4 @@ SIMPLE_JWT = recipes.simple_jwt(SECRET_KEY)
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 SCALING_KIT_REDIS_URL = REDIS_URL
 REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": ["scaling_kit.tokens.authentication.StatelessAuthentication"]}
+SCALING_KIT_MEDIA_BASE_URL = f"{S3.endpoint}/test/"

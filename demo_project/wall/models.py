@@ -1,6 +1,6 @@
 from django.conf import settings
 from django.db import models
-from scaling_kit.media.fields import MediaURLField, key_of
+from scaling_kit.media.fields import MediaURLField
 from scaling_kit.media.models import Upload
 
 
@@ -16,9 +16,9 @@ class Photo(models.Model):
     upload = models.OneToOneField(Upload, on_delete=models.PROTECT, related_name="photo")
     title = models.CharField(max_length=120)
     state = models.CharField(max_length=10, choices=State, default=State.PROCESSING)
-    original = MediaURLField(blank=True)
-    thumbnail = MediaURLField(blank=True)
-    large = MediaURLField(blank=True)
+    original = MediaURLField(blank=True, prefix="photos/{upload_id}/")
+    thumbnail = MediaURLField(blank=True, prefix="photos/{upload_id}/")
+    large = MediaURLField(blank=True, prefix="photos/{upload_id}/")
     width = models.PositiveIntegerField(default=0)
     height = models.PositiveIntegerField(default=0)
     taken_at = models.DateTimeField(null=True, blank=True)
@@ -33,7 +33,7 @@ class Photo(models.Model):
 
     def object_keys(self) -> list[str]:
         """What S3 holds of this photo."""
-        return [key_of(url) for url in (self.original, self.thumbnail, self.large) if url]
+        return [url.key for url in (self.original, self.thumbnail, self.large) if url]
 
 
 class Like(models.Model):

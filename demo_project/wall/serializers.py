@@ -1,7 +1,6 @@
 from typing import Any
 
 from rest_framework import serializers
-from scaling_kit.media.fields import signed_url
 
 from demo_project.wall.models import Comment, Photo, Pick
 
@@ -21,10 +20,10 @@ class PhotoSerializer(serializers.ModelSerializer):
         ]  # fmt: skip
 
     def get_thumbnail(self, photo: Photo) -> str:
-        return signed_url(photo.thumbnail)
+        return photo.thumbnail.signed_url()
 
     def get_large(self, photo: Photo) -> str:
-        return signed_url(photo.large)
+        return photo.large.signed_url()
 
 
 class CommentSerializer(serializers.ModelSerializer):

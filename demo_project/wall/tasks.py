@@ -8,6 +8,7 @@ from django.db.models import F
 from django.utils import timezone
 from PIL import Image, ImageOps
 from scaling_kit.media import uploads
+from scaling_kit.media.fields import MediaURL
 
 from demo_project.wall.models import Photo, Pick
 from demo_project.wall.rooms import tell_user, tell_wall
@@ -24,19 +25,20 @@ VARIANTS = {"thumbnail": 480, "large": 1600}
 
 @task(retry=3, timeout=120)
 def process_photo(photo_id: int) -> str:
-    """Re-encode the original (which drops whatever else was hidden in the file), make the variants, show the photo.
+    """Move the original to its place, make the variants (encoded anew, so nothing hides in them), show the photo.
 
     May run again after a worker died half-way: every step writes the same names again.
     """
     photo = Photo.objects.select_related("upload", "owner").filter(pk=photo_id).first()
     if photo is None or photo.state == Photo.State.READY:
         return "nothing to do"
+    uploads.publish(photo.upload, f"photos/{photo.upload_id}/photo{_extension(photo)}")
+    photo.original = MediaURL.from_key(photo.upload.key)
     try:
-        with Image.open(io.BytesIO(uploads.read(photo.upload))) as image:
+        with uploads.read(photo.upload) as file, Image.open(file) as image:
             _make_variants(photo, image)
-    except Image.UnidentifiedImageError:
+    except (Image.UnidentifiedImageError, Image.DecompressionBombError):
         return _give_up(photo, "This file cannot be read as a picture.")
-    photo.original = uploads.publish(photo.upload, f"photos/{photo.upload_id}/original{_extension(photo)}")
     photo.state = Photo.State.READY
     photo.save()
     tell_wall("photo.ready", id=photo.pk, title=photo.title, owner=photo.owner.username)
@@ -48,8 +50,9 @@ def _make_variants(photo: Photo, image: Image.Image) -> None:
     upright = ImageOps.exif_transpose(image).convert("RGB")
     photo.width, photo.height = upright.size
     for done, (name, longest_side) in enumerate(VARIANTS.items(), start=1):
-        key = f"photos/{photo.upload_id}/{name}.jpg"
-        setattr(photo, name, uploads.write_variant(key, _encode(upright, longest_side), content_type="image/jpeg"))
+        content = _encode(upright, longest_side)
+        key = uploads.write_variant(photo.upload, f"-{name}.jpg", content, content_type="image/jpeg")
+        setattr(photo, name, MediaURL.from_key(key))
         tell_user(photo.owner_id, "photo.progress", id=photo.pk, percent=100 * done // len(VARIANTS))
 
 
@@ -83,7 +86,7 @@ def _give_up(photo: Photo, reason: str) -> str:
 @task()
 def remove_photo(keys: list[str]) -> None:
     """Delete the objects of a photo whose row is gone."""
-    uploads.delete(keys)
+    uploads.storage().remove(keys)
 
 
 @task(takes_context=True)
@@ -105,4 +108,5 @@ def pick_photo_of_the_minute(context: Any) -> int | None:
 def sweep_orphans() -> dict[str, Any]:
     """Delete uploads that were announced and never finished, and picks older than a day."""
     removed, _ = Pick.objects.filter(picked_at__lt=timezone.now() - timedelta(days=1)).delete()
-    return {"uploads": uploads.sweep(), "picks": removed}
+    swept = uploads.sweep()
+    return {"uploads": swept.uploads, "objects": swept.objects, "picks": removed}

@@ -24,7 +24,7 @@ from gunicorn.errors import HaltServer
 from scaling_kit.cluster import drain
 
 POLL_SECONDS = 0.05
-LONGEST_PAUSE_SECONDS = 30.0
+PAUSES_SECONDS = (1, 2, 4, 8, 16, 30)
 
 
 class BootTimeout(Setting):  # type: ignore[misc]  # gunicorn has no types
@@ -79,6 +79,9 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
         self._stop_at = time.monotonic() + self.cfg.drain
         self.log.info("drain begun seconds=%s", self.cfg.drain)
 
+    def handle_usr2(self) -> None:
+        self.log.warning("signal ignored signal=USR2 hint='HUP reloads without losing a request'")
+
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
         if self._stop_at is not None and time.monotonic() >= self._stop_at:
             raise StopIteration
@@ -91,7 +94,6 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
         if not self._read_configuration():
             return
         self._outdated = set(self.WORKERS) - self.retiring
-        self._booting.clear()
         self.log.info("reload begun outdated=%s", len(self._outdated))
 
     def manage_workers(self) -> None:
@@ -132,7 +134,7 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
                 return
 
     def _read_configuration(self) -> bool:
-        previous = self.app.cfg
+        previous, number = self.app.cfg, self.num_workers
         workers, self.WORKERS = self.WORKERS, {}  # the stock reload would wait for the old ones to end
         self._workers_untouched = True
         try:
@@ -140,6 +142,7 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
         except (Exception, SystemExit) as error:
             self.app.cfg = previous
             self.setup(self.app)
+            self.num_workers = number
             self.log.error("reload aborted reason=configuration error=%r", error)  # noqa: TRY400
             return False
         finally:
@@ -166,11 +169,11 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
 
     def _boot_failed(self, pid: int, reason: str) -> None:
         del self._booting[pid]
-        pause_seconds = min(2.0**self._failed_boots, LONGEST_PAUSE_SECONDS)
+        pause_seconds = PAUSES_SECONDS[min(self._failed_boots, len(PAUSES_SECONDS) - 1)]
         self._failed_boots += 1
         self._spawn_after = time.monotonic() + pause_seconds
         self.log.error("boot failed pid=%s reason=%s next_attempt_seconds=%s", pid, reason, pause_seconds)
-        if self._outdated is not None:
+        if self._outdated is not None and pid not in self._outdated:
             self.log.error("reload aborted reason=boot_failed old_workers=%s", len(self._outdated))
             self._outdated = None
 
@@ -179,11 +182,12 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
         if time.monotonic() >= self._spawn_after:
             for _ in range(self.num_workers - len(staying)):
                 self.spawn_worker()
-        for pid in staying[: max(0, len(staying) - self.num_workers)]:
+        surplus = max(0, len(staying) - self.num_workers)
+        for pid in staying[:surplus] if not self._booting else []:  # or only those that boot might be left
             self.kill_worker(pid, signal.SIGTERM)
 
     def _replace_outdated(self, outdated: set[int]) -> None:
-        if self._booting:
+        if self._booting.keys() - outdated:
             return
         staying = self._staying()
         surplus = max(0, len(staying) - self.num_workers)

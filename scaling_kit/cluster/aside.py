@@ -6,6 +6,7 @@ forks, and a reload would go on serving the old release. So it asks a short-live
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -31,7 +32,8 @@ def settings() -> dict[str, Any]:
 
 def forget(pid: int) -> None:
     """Take a dead process of this host off the list of members. Does not wait, and never fails."""
-    subprocess.Popen([*_COMMAND, "forget", str(pid)], env=_environment(), start_new_session=True)
+    with contextlib.suppress(OSError):  # no process to be had: the entry expires by itself
+        subprocess.Popen([*_COMMAND, "forget", str(pid)], env=_environment(), start_new_session=True)
 
 
 _COMMAND = [sys.executable, "-m", "scaling_kit.cluster.aside"]

@@ -10,7 +10,7 @@ from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
 from scaling_kit.cluster.conf import settings
-from scaling_kit.cluster.health import probes
+from scaling_kit.cluster.health import PROBES
 
 MIDDLEWARE = "scaling_kit.cluster.middleware.HealthMiddleware"
 
@@ -32,14 +32,15 @@ def check_dependencies(**_: Any) -> list[CheckMessage]:
 @register("scaling_kit")
 def check_ready_requires(**_: Any) -> list[CheckMessage]:
     """E004: SCALING_KIT_CLUSTER_READY_REQUIRES names a check that does not exist, so that no node is ever ready."""
+    names = [probe.name for probe in PROBES]
     return [
         Error(
             f"SCALING_KIT_CLUSTER_READY_REQUIRES names {name!r}, which is not a health check.",
-            hint=f"The checks are {', '.join(probes)}.",
+            hint=f"The checks are {', '.join(names)}.",
             id="scaling_kit_cluster.E004",
         )
         for name in settings.READY_REQUIRES
-        if name not in probes
+        if name not in names
     ]
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.core.files.storage import default_storage
@@ -49,9 +49,12 @@ class Probe:
                 self._started_at = time.monotonic()
                 self._thread.start()
 
-    def passes(self) -> bool:
-        """The result of the check that `renew` began, or the last one if that takes longer than the budget."""
-        if self._thread is not None:
+    def passes(self, *, wait: bool = True) -> bool:
+        """The result of the check that `renew` began, or the last one if that takes longer than the budget.
+
+        Without `wait` the last one, if there is one.
+        """
+        if self._thread is not None and (wait or self._passes is None):
             self._thread.join(max(0.0, settings.READY_BUDGET_SECONDS - self._age()))
         return bool(self._passes) and not self._is_late()
 
@@ -112,24 +115,22 @@ def check_storage() -> None:
     default_storage.exists("scaling_kit-health")
 
 
-probes = {
-    probe.name: probe
-    for probe in (
-        Probe("database", check_database),
-        Probe("migrations", check_migrations, once=True),
-        Probe("redis", check_redis),
-        Probe("storage", check_storage),
-    )
-}
+PROBES = (
+    Probe("database", check_database),
+    Probe("migrations", check_migrations, once=True),
+    Probe("redis", check_redis),
+    Probe("storage", check_storage),
+)
 
 
-def readiness() -> tuple[bool, dict[str, Any]]:
+def readiness(probes: Sequence[Probe] = PROBES) -> tuple[bool, dict[str, Any]]:
     """Whether to send requests here, and why: what `/health/ready` answers."""
-    for probe in probes.values():
+    for probe in probes:
         probe.renew()
-    results = {name: probe.passes() for name, probe in probes.items()}
+    required = settings.READY_REQUIRES
+    results = {probe.name: probe.passes(wait=probe.name in required) for probe in probes}
     draining = drain.is_on()
-    ready = not draining and all(results.get(name, False) for name in settings.READY_REQUIRES)
+    ready = not draining and all(results.get(name, False) for name in required)
     status = "ready" if ready and all(results.values()) else "degraded" if ready else "unready"
     checks = {name: "ok" if passes else "failing" for name, passes in results.items()}
     return ready, {"status": status, "draining": draining, "checks": checks}

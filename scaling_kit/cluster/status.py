@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 from typing import Any
 
@@ -25,15 +25,22 @@ def add_arguments(parser: CommandParser) -> None:
 
 def run(*, json: bool, watch: bool, stdout: OutputWrapper, **_: Any) -> int:
     render = as_json if json else as_text
+    if not watch:
+        stdout.write(render(_fetch()))
+        return 0
     try:
         while True:
-            text = render(_fetch())
-            stdout.write(CLEAR_SCREEN + text if watch and stdout.isatty() else text)
-            if not watch:
-                return 0
+            stdout.write(CLEAR_SCREEN * stdout.isatty() + _rendered(render))
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
         return 0
+
+
+def _rendered(render: Callable[[dict[str, Any]], str]) -> str:
+    try:
+        return render(_fetch())
+    except CommandError as error:
+        return str(error)
 
 
 def _fetch() -> dict[str, Any]:

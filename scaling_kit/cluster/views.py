@@ -6,7 +6,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from scaling_kit.cluster.overview import overview
-from scaling_kit.redis import RedisError
+from scaling_kit.redis import Purpose, RedisError, client
 
 
 class OverviewView(APIView):
@@ -16,6 +16,7 @@ class OverviewView(APIView):
 
     def get(self, _request: Request) -> Response:
         try:
+            client(Purpose.REQUEST).ping()  # the rest waits for seconds if Redis hangs
             return Response(overview(), headers={"Cache-Control": "no-store"})
         except RedisError as error:
             return Response({"code": "redis_unavailable", "detail": str(error)}, status=503)

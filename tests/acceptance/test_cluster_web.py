@@ -4,13 +4,19 @@ import json
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import dj_database_url
 import pytest
+from django.test import override_settings
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from scaling_kit.testing import wait_until
+from scaling_kit import members
+from scaling_kit.embedded import Postgres, Valkey, free_port
+from scaling_kit.testing import running, wait_until
+from tests import settings as test_settings
 from tests.acceptance.gunicorns import APPLICATION, WEBSOCKETS, Gunicorn, gunicorn, pids
 
 GOOD = APPLICATION.format(boot_seconds=0)
@@ -37,6 +43,26 @@ def test_reloaded_twice_under_load__no_request_lost(server: Gunicorn) -> None:
     assert not first & server.wait_for_workers(2)
 
 
+def test_reloaded_during_a_slow_request__it_is_answered(server: Gunicorn) -> None:
+    old = pids()
+    with ThreadPoolExecutor() as pool:
+        answer = pool.submit(server.get, "/pid?4")
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("reload done")
+        status, body = answer.result()
+    assert status == 200
+    assert int(body) in old
+
+
+def test_reloaded__settings_are_read_again_by_master_and_workers(server: Gunicorn) -> None:
+    assert server.header("/none", "X-Served-By") is None
+    server.write_settings(SCALING_KIT_CLUSTER_WORKERS=1, SCALING_KIT_CLUSTER_SERVED_BY=True)
+    server.signal(signal.SIGHUP)
+    server.wait_for_log("reload done")
+    [worker] = server.wait_for_workers(1)
+    assert server.header("/none", "X-Served-By") == f"{members.host()}:{worker}"
+
+
 def test_scaled_under_load__no_request_lost(server: Gunicorn) -> None:
     with server.under_load() as load:
         server.signal(signal.SIGTTIN)
@@ -60,6 +86,17 @@ def test_release_that_cannot_be_imported__old_workers_stay_until_it_is_mended(se
         server.wait_for_log("reload done")
     assert load.failures == []
     assert not old & server.wait_for_workers(2)
+
+
+def test_release_that_hangs_while_it_boots__reload_aborted(tmp_path: Path, keys_of_one_test: str) -> None:
+    settings = {"SCALING_KIT_CLUSTER_BOOT_SECONDS": 5}
+    with gunicorn(tmp_path, keys_of_one_test, application=GOOD, settings=settings) as server:
+        old = server.wait_for_workers(2)
+        server.write_application(APPLICATION.format(boot_seconds=60))
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("reload aborted")
+        assert "reason=timeout" in server.log
+        assert pids() == old
 
 
 def test_settings_that_cannot_be_imported__reload_aborted(server: Gunicorn) -> None:
@@ -100,11 +137,48 @@ def test_told_to_stop_with_a_drain__unready_but_serving(tmp_path: Path, keys_of_
         server.wait_for_workers(2)
         assert server.get("/health/ready")[0] == 200
         server.signal(signal.SIGTERM)
-        status, body = wait_until(lambda: (seen := server.get("/health/ready"))[0] == 503 and seen)
-        assert json.loads(body)["draining"]
+        wait_until(lambda: server.get("/health/ready")[0] == 503)
+        assert json.loads(server.get("/health/ready")[1])["draining"]
         assert server.get("/pid")[0] == 200
         assert server.process.wait(timeout=15) == 0
     assert pids() == set()
+
+
+def test_database_goes_away_and_returns__readiness_follows(tmp_path: Path, keys_of_one_test: str) -> None:
+    postgres = Postgres(folder=test_settings.FOLDER / "postgres-of-health", port=free_port(), durable=False)
+    settings = {
+        "DATABASES": {"default": dj_database_url.parse(postgres.url)},
+        "SCALING_KIT_CLUSTER_READY_REQUIRES": ("database",),
+        "SCALING_KIT_CLUSTER_WORKERS": 1,
+    }
+    with gunicorn(tmp_path, keys_of_one_test, application=GOOD, settings=settings) as server:
+        for _ in range(2):
+            with running(postgres):
+                wait_until(lambda: server.get("/health/ready")[0] == 200)
+            wait_until(lambda: server.get("/health/ready")[0] == 503)
+            assert server.get("/health/live")[0] == 200
+
+
+def test_redis_goes_away_and_returns__serving_and_reloading_go_on(tmp_path: Path, keys_of_one_test: str) -> None:
+    valkey = Valkey(folder=tmp_path / "valkey", port=free_port(), persistent=False)
+    settings = {
+        "SCALING_KIT_REDIS_URL": valkey.url,
+        "SCALING_KIT_CLUSTER_READY_REQUIRES": (),
+        "SCALING_KIT_CLUSTER_WORKERS": 1,
+    }
+    with (
+        override_settings(SCALING_KIT_REDIS_URL=valkey.url),
+        gunicorn(tmp_path, keys_of_one_test, application=GOOD, settings=settings) as server,
+    ):
+        with running(valkey):
+            old = server.wait_for_workers(1)
+        server.signal(signal.SIGHUP)
+        server.wait_for_log("reload done")
+        assert server.get("/pid")[0] == 200
+        status, body = server.get("/health/ready")
+        assert (status, json.loads(body)["checks"]["redis"]) == (200, "failing")
+        with running(valkey):
+            assert not old & server.wait_for_workers(1)
 
 
 @pytest.fixture

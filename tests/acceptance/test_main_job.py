@@ -92,7 +92,7 @@ def test_first_read_after_a_new_photo__shows_it(demo: Demo, ada: Person, browser
 def test_web_worker_killed__is_replaced_and_nobody_notices(demo: Demo, browser: httpx.Client) -> None:
     before = {member["pid"] for member in members(browser, "web")}
     killed = min(before)
-    os.kill(int(killed), signal.SIGKILL)
+    os.kill(killed, signal.SIGKILL)
     assert [feed(browser).status_code for _ in range(20)] == [200] * 20
     now = wait_until(lambda: _complete(browser, "web", len(before), without=killed), what="a new web worker")
     assert killed not in now
@@ -103,7 +103,7 @@ def test_worker_killed_in_mid_job__photo_gets_its_thumbnail(demo: Demo, ada: Per
         photo = ada.put_up("Large", picture((6000, 4500)))
         listener.event("photo.progress", id=photo, percent=50)
         [busy] = [m for m in members(ada.http, "worker") if m.get("state") == "busy"]
-        os.kill(int(busy["pid"]), signal.SIGKILL)
+        os.kill(busy["pid"], signal.SIGKILL)
         shown = wait_until_shown(ada.http, photo)
     assert ada.http.get(shown["thumbnail"]).status_code == 200
 
@@ -112,7 +112,7 @@ def test_leader_killed__every_tick_runs_once(demo: Demo, browser: httpx.Client) 
     wait_until(lambda: len(demo.ticks()) >= 3, timeout_seconds=20, what="ticks")
     [leader] = [m for m in members(browser, "scheduler") if m["state"] == "leader"]
     at_kill = len(demo.ticks())
-    os.kill(int(leader["pid"]), signal.SIGKILL)
+    os.kill(leader["pid"], signal.SIGKILL)
     wait_until(lambda: len(demo.ticks()) >= at_kill + 6, timeout_seconds=30, what="ticks under the new leader")
     [successor] = wait_until(lambda: [m for m in members(browser, "scheduler") if m["state"] == "leader"])
     assert successor["pid"] != leader["pid"]
@@ -122,6 +122,6 @@ def test_leader_killed__every_tick_runs_once(demo: Demo, browser: httpx.Client) 
     assert times == list(range(times[0], times[0] + len(times))), "each second once, none left out"
 
 
-def _complete(browser: httpx.Client, role: str, count: int, *, without: str) -> set[str]:
+def _complete(browser: httpx.Client, role: str, count: int, *, without: int) -> set[int]:
     now = {member["pid"] for member in members(browser, role)}
     return now if len(now) >= count and without not in now else set()

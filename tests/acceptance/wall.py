@@ -102,7 +102,7 @@ def feed(http: httpx.Client) -> httpx.Response:
 def members(http: httpx.Client, role: str) -> list[dict[str, Any]]:
     """The live processes of a role, as any web process tells."""
     view = http.get("/api/cluster/").raise_for_status().json()
-    return [member for member in view["members"] if member["role"] == role]
+    return [{**member, **member["info"]} for member in view["members"] if member["role"] == role]
 
 
 def wait_until_shown(http: httpx.Client, photo: int, *, timeout_seconds: float = 30) -> dict[str, Any]:

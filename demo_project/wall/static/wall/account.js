@@ -9,9 +9,7 @@ let connection = null;
 
 export function connect() {
   if (connection || !signedIn()) return connection;
-  const scheme = location.protocol === "https:" ? "wss" : "ws";
-  const host = document.body.dataset.websocketHost || location.host;
-  connection = new Realtime({ url: `${scheme}://${host}/ws/`, getToken: accessToken });
+  connection = new Realtime({ url: document.body.dataset.websocketUrl || "/ws/", getToken: accessToken });
   connection.on("status", showLive);
   return connection;
 }

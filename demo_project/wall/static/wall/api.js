@@ -30,8 +30,8 @@ export async function signOut() {
 }
 
 // A token that is good for another ten seconds at least; null when nobody is signed in.
-export async function accessToken() {
-  if (session && Date.now() > session.expires_at - 10_000) await refresh();
+export async function accessToken({ refresh: refused = false } = {}) {
+  if (session && (refused || Date.now() > session.expires_at - 10_000)) await refresh();
   return session && session.access;
 }
 

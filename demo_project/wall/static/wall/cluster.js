@@ -22,14 +22,14 @@ function show(view) {
   $("summary").textContent = `${view.members.length} processes on ${hosts.size} ${hosts.size === 1 ? "host" : "hosts"} · release ${view.members[0]?.release || "?"}`;
   showTiles(view);
   showProcesses(view.members);
-  showQueues(view.rooms.jobs ?? view.rooms.scaling_kit_jobs);
-  showSchedules(view.rooms.scheduler ?? view.rooms.scaling_kit_scheduler);
+  showQueues(view.apps.scaling_kit_jobs);
+  showSchedules(view.apps.scaling_kit_scheduler);
 }
 
 function showTiles({ counters, members }) {
   const hits = counters["cache.hit"] || 0;
   const asked = hits + (counters["cache.miss"] || 0);
-  const sockets = members.reduce((sum, member) => sum + Number(member.sockets || 0), 0);
+  const sockets = members.reduce((sum, member) => sum + Number(member.info.sockets || 0), 0);
   tiles([
     ["Requests", number(counters["web.requests"]), rate("web.requests", counters)],
     ["Cache hits", asked ? `${Math.round((100 * hits) / asked)} %` : "–", `${number(hits)} of ${number(asked)}`],
@@ -58,30 +58,32 @@ function showProcesses(members) {
 }
 
 function card(member) {
-  const age = Date.now() / 1000 - Number(member.started_at);
-  const item = element("div", `process ${member.state || ""}`);
+  const age = Date.now() / 1000 - member.started_at;
+  const { state = "", job = "" } = member.info;
+  const item = element("div", `process ${state}`);
   item.append(
     element("b", "", `${member.host} · ${member.pid}`),
-    element("small", "", [member.state, member.job, `${Math.round(Number(member.rss_bytes) / 1e6)} MB`, `up ${duration(age)}`].filter(Boolean).join(" · ")),
+    element("small", "", [state, job, `${Math.round(member.rss_bytes / 1e6)} MB`, `up ${duration(age)}`].filter(Boolean).join(" · ")),
   );
   return item;
 }
 
-function showQueues(jobs) {
-  const queues = Object.entries(jobs?.queues ?? {});
-  if (!queues.length) return $("queues").replaceChildren(element("p", "meta", jobs?.error || "No queues."));
+function showQueues({ snapshot, error }) {
+  if (error) return $("queues").replaceChildren(element("p", "error", error));
+  const queues = Object.entries(snapshot.queues);
   $("queues").replaceChildren(table(["queue", "waiting", "running", "delayed", "failed"], queues.map(([name, queue]) => [
-    name, queue.waiting, queue.running, queue.scheduled ?? queue.delayed, queue.failed,
+    name, queue.waiting, queue.running, queue.scheduled, queue.failed,
   ])));
 }
 
-function showSchedules(scheduler) {
-  const schedules = scheduler?.schedules ?? [];
-  const list = Array.isArray(schedules) ? schedules : Object.entries(schedules).map(([name, entry]) => ({ name, ...entry }));
-  const leader = scheduler?.leader ? `Leader ${scheduler.leader.id ?? scheduler.leader} · epoch ${scheduler.epoch ?? scheduler.leader.epoch ?? "?"}` : "No leader right now.";
+function showSchedules({ snapshot, error }) {
+  if (error) return $("schedules").replaceChildren(element("p", "error", error));
+  const { leader, epoch, schedules } = snapshot;
   $("schedules").replaceChildren(
-    element("p", "meta", scheduler?.error || leader),
-    table(["schedule", "last", "next"], list.map((entry) => [entry.name, ago(entry.last_run_at ?? entry.last), ago(entry.next_run_at ?? entry.next)])),
+    element("p", "meta", leader ? `${leader} leads · epoch ${epoch}` : "Nobody leads right now."),
+    table(["schedule", "runs", "last", "next"], schedules.map((entry) => [
+      entry.name, entry.runs, ago(entry.last_run_at), ago(entry.next_run_at),
+    ])),
   );
 }
 
@@ -118,8 +120,7 @@ function duration(seconds) {
 
 function ago(moment) {
   if (!moment) return "–";
-  const at = typeof moment === "number" ? moment * 1000 : Date.parse(moment);
-  const seconds = (at - Date.now()) / 1000;
+  const seconds = moment - Date.now() / 1000;
   return seconds >= 0 ? `in ${duration(seconds)}` : `${duration(-seconds)} ago`;
 }
 

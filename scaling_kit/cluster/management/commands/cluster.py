@@ -39,6 +39,6 @@ class Command(BaseCommand):
             module.add_arguments(subparsers.add_parser(name, help=module.HELP))
 
     def handle(self, *_: Any, subcommand: str, **options: Any) -> None:
-        exit_status = SUBCOMMANDS[subcommand].run(stdout=self.stdout, **options)
+        exit_status = SUBCOMMANDS[subcommand].run(**options | {"stdout": self.stdout})
         if exit_status:
             sys.exit(exit_status)

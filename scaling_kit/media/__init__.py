@@ -1,0 +1,1 @@
+"""User files belong to S3: storage, direct upload, signed download."""
