@@ -9,6 +9,7 @@ http_application = get_asgi_application()
 
 from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402  (after the settings)
 from django.urls import path  # noqa: E402
+
 from scaling_kit.realtime.consumers import RoomConsumer  # noqa: E402
 from scaling_kit.realtime.origins import OriginValidator  # noqa: E402
 from scaling_kit.tokens.websocket import TokenAuthMiddleware  # noqa: E402

@@ -111,6 +111,7 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["scaling_kit.tokens.authentication.StatelessAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticatedOrReadOnly"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "NUM_PROXIES": 1,  # nginx; whose address the login throttle counts
     "EXCEPTION_HANDLER": "demo_project.wall.errors.exception_handler",
 }
 

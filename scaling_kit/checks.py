@@ -15,7 +15,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
-from scaling_kit import conf
+from scaling_kit import conf, members  # noqa: F401  (importing members makes its settings known)
 from scaling_kit.redis import Purpose, RedisError, client
 
 STATELESS = "stateless"

@@ -11,8 +11,10 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import redis
+from redis.client import PubSub
 
 from scaling_kit.redis import Script, key
 
@@ -22,6 +24,14 @@ RELEASE = Script.beside(__file__, "lease_release", idempotent=True)
 
 class NotHeldError(Exception):
     """The lease is held by another owner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holder:
+    """Who holds a lease, by its token."""
+
+    token: str
+    epoch: int
 
 
 class Lease:
@@ -37,6 +47,9 @@ class Lease:
         self.token = token or secrets.token_hex(16)
         self.epoch = 0
         self._held_until = 0.0
+        self._free_at = 0.0
+        self._clock_offset = 0.0
+        self._releases: PubSub | None = None
 
     @property
     def holder_key(self) -> str:
@@ -58,17 +71,53 @@ class Lease:
         """
         asked_at = time.monotonic()
         self._held_until = 0.0
-        epoch, _ = HOLD(self.client, [self.holder_key, self.epoch_key], [self.token, round(self.ttl_seconds * 1000)])
+        arguments = [self.token, round(self.ttl_seconds * 1000)]
+        epoch, now_ms, left_ms = HOLD(self.client, [self.holder_key, self.epoch_key], arguments)
+        self._clock_offset = now_ms / 1000 - time.monotonic()
         if epoch:
             # Counted from before the question, so that this deadline is never later than the one in Redis.
             self._held_until = asked_at + self.ttl_seconds
             self.epoch = int(epoch)
+        else:
+            self._free_at = time.monotonic() + left_ms / 1000
         return self.is_held
 
     @property
     def is_held(self) -> bool:
         """False as soon as the lease may have run out, by this process's own monotonic clock."""
         return time.monotonic() < self._held_until
+
+    @property
+    def free_in_seconds(self) -> float:
+        """After a refusal: when the other owner's lease runs out, unless it renews."""
+        return max(0.0, self._free_at - time.monotonic())
+
+    def now(self) -> float:
+        """Redis's clock in seconds since the epoch, as of the last `hold()` and counted on from there; never fast."""
+        return time.monotonic() + self._clock_offset
+
+    def mark_lost(self) -> None:
+        """For a holder that a fenced script has refused: `is_held` is False until the next `hold()`."""
+        self._held_until = 0.0
+
+    def fetch_holder(self) -> Holder | None:
+        """Who holds the lease. Raises `redis.RedisError`."""
+        token, epoch = self.client.mget(self.holder_key, self.epoch_key)
+        return Holder(token=str(token), epoch=int(epoch)) if token and epoch else None
+
+    def wait_for_release(self, seconds: float) -> bool:
+        """Wait until the holder gives the lease up, at most so long. Only a hint: the message may be lost.
+
+        Raises `redis.RedisError`, and subscribes anew at the next call.
+        """
+        try:
+            if self._releases is None:
+                self._releases = self.client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+                self._releases.subscribe(self.released_channel)
+            return self._releases.get_message(timeout=seconds) is not None
+        except redis.RedisError:
+            self._releases = None
+            raise
 
     def release(self) -> bool:
         """Give the lease up and wake the other candidates. False if it was no longer ours."""

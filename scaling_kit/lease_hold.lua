@@ -1,5 +1,5 @@
 -- Acquire or renew. KEYS: holder, epoch. ARGV: token, ttl in ms.
--- Returns {epoch, Redis time in ms} to the holder, {0, Redis time in ms} to anyone else.
+-- Returns {epoch, Redis time in ms, how long the lease lasts in ms}; to anyone but the holder the epoch is 0.
 local holder = redis.call('GET', KEYS[1])
 local now = redis.call('TIME')
 local now_us = now[1] * 1000000 + now[2]
@@ -7,10 +7,10 @@ local now_ms = math.floor(now_us / 1000)
 local epoch = redis.call('GET', KEYS[2])
 if holder == ARGV[1] and epoch then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])
-  return {tonumber(epoch), now_ms}
+  return {tonumber(epoch), now_ms, tonumber(ARGV[2])}
 end
 if holder and holder ~= ARGV[1] then
-  return {0, now_ms}
+  return {0, now_ms, redis.call('PTTL', KEYS[1])}
 end
 -- The epoch outlives its holders: it must never go back, so it has no expiry. Should it be lost with the rest of
 -- Redis's data, the clock (in µs) starts it anew above every epoch ever given.
@@ -20,4 +20,4 @@ if epoch < now_us then
   redis.call('SET', KEYS[2], epoch)
 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-return {epoch, now_ms}
+return {epoch, now_ms, tonumber(ARGV[2])}

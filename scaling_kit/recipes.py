@@ -14,10 +14,13 @@ from typing import Any
 
 
 def caches(url: str, *, key_prefix: str = "", timeout_seconds: int = 300) -> dict[str, Any]:
-    """`CACHES` on django-redis: short timeouts, no hidden retries, JSON-free of pickle only where you choose it.
+    """`CACHES` on django-redis: short timeouts, no retries; a Redis that is away is an empty cache, not an error.
 
-    django-redis shares one connection pool per URL between aliases, the first one's options winning; so make one
-    alias per URL.
+    Of use for sessions, throttles (which let everyone through while Redis is away) and your own `cache.get`. Three
+    things of django-redis to know: aliases with the same URL share one connection pool, with the options of whichever
+    is used first, so give each URL one alias. `touch`, `ttl`, `lock` and whatever works on sets and hashes raise all
+    the same when Redis is away. Values are pickled: whoever can write to this Redis can run code in your processes;
+    if you cache nothing but JSON, add "SERIALIZER": "django_redis.serializers.json.JSONSerializer" to OPTIONS.
     """
     return {
         "default": {
@@ -92,8 +95,8 @@ def storages(
 
 
 def rq_queues(url: str, *, queues: Sequence[str] = ("high", "default", "low")) -> dict[str, Any]:
-    """`RQ_QUEUES` for django-rq and for the kit's workers."""
-    return {name: {"URL": url, "DEFAULT_TIMEOUT": 180} for name in queues}
+    """`RQ_QUEUES` for django-rq and for the kit's workers. JSON: with pickle, who writes to Redis runs code here."""
+    return {name: {"URL": url, "DEFAULT_TIMEOUT": 180, "SERIALIZER": "json"} for name in queues}
 
 
 def tasks(*, queues: Sequence[str] = ("high", "default", "low")) -> dict[str, Any]:

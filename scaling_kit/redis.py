@@ -8,11 +8,12 @@ purpose, one per process, and is made anew in a forked child.
 from __future__ import annotations
 
 import enum
+import functools
 import hashlib
 import os
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
@@ -70,19 +71,22 @@ class _GuardedRedis(redis.Redis):
             raise
 
 
-_clients: dict[tuple[int, Purpose, str, bool], redis.Redis] = {}
+OnConnect = Callable[[redis.Connection], None]
+
+_clients: dict[tuple[int, Purpose, str, bool, OnConnect | None], redis.Redis] = {}
 _lock = threading.Lock()
 
 
-def client(purpose: Purpose, url: str = "", *, decode: bool = True) -> redis.Redis:
+def client(purpose: Purpose, url: str = "", *, decode: bool = True, on_connect: OnConnect | None = None) -> redis.Redis:
     """The process's client for a purpose; `url` defaults to SCALING_KIT_REDIS_URL.
 
-    Replies are `str`, or `bytes` with `decode=False`. Raises `ValueError` for a URL of an unknown scheme.
+    Replies are `str`, or `bytes` with `decode=False`. `on_connect` is called with each new connection before its
+    first command, and the connection fails if it raises. Raises `ValueError` for a URL of an unknown scheme.
     """
-    cache_key = (os.getpid(), purpose, url or settings.REDIS_URL, decode)
+    cache_key = (os.getpid(), purpose, url or settings.REDIS_URL, decode, on_connect)
     with _lock:
         if cache_key not in _clients:
-            _clients[cache_key] = _connect(purpose, cache_key[2], decode=decode)
+            _clients[cache_key] = _connect(purpose, cache_key[2], decode=decode, on_connect=on_connect)
         return _clients[cache_key]
 
 
@@ -93,9 +97,17 @@ def async_client(purpose: Purpose, url: str = "", *, decode: bool = True) -> red
     )
 
 
-def _connect(purpose: Purpose, url: str, *, decode: bool) -> redis.Redis:
+def _connect(purpose: Purpose, url: str, *, decode: bool, on_connect: OnConnect | None) -> redis.Redis:
     cls = _GuardedRedis if purpose is Purpose.REQUEST else redis.Redis
-    return cls.from_url(url, decode_responses=decode, retry=Retry(NoBackoff(), 0), **purpose.value)
+    options = dict(purpose.value)
+    if on_connect is not None:
+        options["redis_connect_func"] = functools.partial(_greet, on_connect)
+    return cls.from_url(url, decode_responses=decode, retry=Retry(NoBackoff(), 0), **options)
+
+
+def _greet(on_connect: OnConnect, connection: redis.Connection) -> None:
+    connection.on_connect()  # type: ignore[no-untyped-call]  # redis-py's own: authentication, database, name
+    on_connect(connection)
 
 
 def _forget_clients_of_the_parent() -> None:

@@ -1,5 +1,6 @@
 from django.conf import settings
 from django.db import models
+
 from scaling_kit.media.fields import MediaURLField
 from scaling_kit.media.models import Upload
 

@@ -7,11 +7,11 @@ from typing import Any
 from django.db.models import F
 from django.utils import timezone
 from PIL import Image, ImageOps
-from scaling_kit.media import uploads
-from scaling_kit.media.fields import MediaURL
 
 from demo_project.wall.models import Photo, Pick
 from demo_project.wall.rooms import tell_user, tell_wall
+from scaling_kit.media import uploads
+from scaling_kit.media.fields import MediaURL
 
 try:
     from django.tasks import task

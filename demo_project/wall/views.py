@@ -9,15 +9,15 @@ from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
-from scaling_kit.cache import cached_response
-from scaling_kit.cluster.views import OverviewView
-from scaling_kit.media.models import Upload
-from scaling_kit.media.views import UploadViewSet
 
 from demo_project.wall.models import Comment, Like, Photo, Pick
 from demo_project.wall.rooms import tell_wall
 from demo_project.wall.serializers import CommentSerializer, PhotoSerializer, PickSerializer
 from demo_project.wall.tasks import process_photo, remove_photo
+from scaling_kit.cache import cached_response
+from scaling_kit.cluster.views import OverviewView
+from scaling_kit.media.models import Upload
+from scaling_kit.media.views import UploadViewSet
 
 
 def photos() -> QuerySet[Photo]:
@@ -126,8 +126,8 @@ class PhotoUploadViewSet(UploadViewSet):
         metadata = PhotoMetadataSerializer(data={"title": upload.name, **upload.metadata})
         metadata.is_valid(raise_exception=True)
         photo = Photo.objects.create(upload=upload, owner_id=upload.owner_id, **metadata.validated_data)
-        process_photo.enqueue(photo.pk)
-        return {"photo": photo.pk}
+        job = process_photo.enqueue(photo.pk)
+        return {"photo": photo.pk, "job": job.id}
 
 
 class ClusterView(OverviewView):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import httpx
@@ -17,8 +19,9 @@ JPEG = {"name": "a.jpg", "size": 1000, "type": "image/jpeg"}
 
 
 @pytest.fixture(scope="module")
-def ada(demo: Demo) -> Person:
-    return Person(demo.url, "ada")
+def ada(demo: Demo) -> Iterator[Person]:
+    with closing(Person(demo.url, "ada")) as person:
+        yield person
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,9 @@ def test_wrong_request__is_refused_with_a_code(
 @pytest.mark.parametrize("path", ["/api/uploads/", "/api/token/", "/api/token/refresh/"])
 def test_malformed_json__is_refused(ada: Person, path: str) -> None:
     answer = ada.http.post(path, content=b'{"name": ', headers={"Content-Type": "application/json"})
-    assert (answer.status_code, answer.json()["code"]) == (400, "parse_error")
+    assert answer.status_code == 400
+    assert answer.json()["code"]
+    assert "JSON" in answer.text
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "e30.e30.", "\x7f", "A" * 20_000])
@@ -70,7 +75,8 @@ def test_upload_of_someone_else__is_unknown(demo: Demo, ada: Person) -> None:
     content = picture()
     intent = ada.announce("Mine", content)
     ada.send(intent, content).raise_for_status()
-    assert Person(demo.url, "grace").complete(intent).status_code == 404
+    with closing(Person(demo.url, "grace")) as grace:
+        assert grace.complete(intent).status_code == 404
     assert ada.complete(intent).status_code == 200
     assert ada.complete(intent).status_code == 409, "a second time"
 

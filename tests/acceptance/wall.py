@@ -30,9 +30,14 @@ class Person:
 
     def put_up(self, title: str, content: bytes) -> int:
         """Upload a photo directly to S3, complete it, and return its id."""
+        return int(self.upload(title, content)["photo"])
+
+    def upload(self, title: str, content: bytes) -> dict[str, Any]:
+        """The same; return what the server says of it, with the ids of the photo and of its job."""
         intent = self.announce(title, content)
         self.send(intent, content).raise_for_status()
-        return int(self.complete(intent).raise_for_status().json()["photo"])
+        completed: dict[str, Any] = self.complete(intent).raise_for_status().json()
+        return completed
 
     def announce(self, title: str, content: bytes) -> dict[str, Any]:
         body = {"name": f"{title}.jpg", "size": len(content), "type": "image/jpeg", "metadata": {"title": title}}
@@ -44,6 +49,9 @@ class Person:
 
     def complete(self, intent: dict[str, Any]) -> httpx.Response:
         return self.http.post(f"/api/uploads/{intent['id']}/complete/", json={})
+
+    def close(self) -> None:
+        self.http.close()
 
     @contextmanager
     def listening(self, *rooms: str) -> Iterator[Listener]:
@@ -103,6 +111,19 @@ def members(http: httpx.Client, role: str) -> list[dict[str, Any]]:
     """The live processes of a role, as any web process tells."""
     view = http.get("/api/cluster/").raise_for_status().json()
     return [{**member, **member["info"]} for member in view["members"] if member["role"] == role]
+
+
+def leader(http: httpx.Client) -> dict[str, Any]:
+    """The process that leads the schedulers; waits while nobody does."""
+
+    def find() -> dict[str, Any] | None:
+        view = http.get("/api/cluster/").raise_for_status().json()
+        leading = view["apps"]["scaling_kit_scheduler"]["snapshot"]["leader"]
+        return next((member for member in view["members"] if member["id"] == leading), None)
+
+    found = wait_until(find, timeout_seconds=20, what="a leader")
+    assert found is not None
+    return found
 
 
 def wait_until_shown(http: httpx.Client, photo: int, *, timeout_seconds: float = 30) -> dict[str, Any]:

@@ -38,3 +38,23 @@ def test_epoch_lost_with_redis_data__still_goes_up() -> None:
     first.client.delete(first.holder_key, first.epoch_key)
     assert second.hold()
     assert second.epoch > first.epoch
+
+
+def test_refused__knows_when_the_lease_runs_out_and_who_holds_it() -> None:
+    first, second = lease(ttl_seconds=5), lease()
+    first.hold()
+    second.hold()
+    assert 0 < second.free_in_seconds <= 5
+    holder = second.fetch_holder()
+    assert holder is not None
+    assert (holder.token, holder.epoch) == (first.token, first.epoch)
+    first.release()
+    assert second.fetch_holder() is None
+
+
+def test_now__is_redis_time_and_never_fast() -> None:
+    one = lease()
+    one.hold()
+    told = one.now()
+    seconds, microseconds = one.client.time()
+    assert told <= seconds + microseconds / 1e6 < told + 5

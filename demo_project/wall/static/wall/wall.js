@@ -40,8 +40,8 @@ function addCard(photo, where) {
   card.style.setProperty("--ratio", `${photo.width} / ${photo.height}`);
   card.innerHTML = `<button class="open" type="button"><img loading="lazy" alt=""></button>
     <div class="caption"><div><b></b><span></span></div>
-    <button class="count like" type="button" aria-label="Like"><i>♥</i><span></span></button>
-    <span class="count talk"><i aria-hidden="true">💬</i><span></span></span></div>`;
+    <button class="count like" type="button" aria-label="Like">${icon("M12 20.5 3.8 12a5.2 5.2 0 0 1 8.2-6.3A5.2 5.2 0 0 1 20.2 12Z")}<span></span></button>
+    <span class="count talk">${icon("M4 5h16v11H10l-5 4v-4H4Z")}<span></span></span></div>`;
   card.querySelector("img").src = photo.thumbnail;
   card.querySelector("img").alt = photo.title;
   card.querySelector("b").textContent = photo.title;
@@ -52,6 +52,10 @@ function addCard(photo, where) {
   updateCounts(photo.id, photo);
   $("grid")[where](card);
   $("empty").hidden = true;
+}
+
+function icon(path) {
+  return `<svg viewBox="0 0 24 24" width="18" height="18" aria-hidden="true"><path d="${path}"/></svg>`;
 }
 
 function updateCounts(id, { likes, comments }) {

@@ -1,0 +1,21 @@
+from scaling_kit import conf
+
+
+class CacheSettings(conf.Settings, prefix="SCALING_KIT_CACHE_"):
+    # A Redis of its own may evict (maxmemory-policy volatile-lru); the one of queues must not. Empty: the hall's.
+    REDIS_URL: str = ""
+    # False computes every response, and still invalidates what other processes have stored.
+    ENABLED: bool = True
+    # How long an entry may live if nothing it depends on changes.
+    TIMEOUT_SECONDS: int = 300
+    # Say `X-Cache: hit`, `miss` or `bypass;reason` on responses.
+    HEADER: bool = False
+    # Tables that are neither observed nor bumped: much written, and in no cached response.
+    IGNORED_TABLES: tuple[str, ...] = ("django_session", "django_admin_log")
+    # How long others wait for the one who computes an entry before they compute it themselves.
+    LEASE_SECONDS: float = 2.0
+    # A larger body is sent, not stored.
+    MAX_ENTRY_BYTES: int = 1_000_000
+
+
+settings = CacheSettings()

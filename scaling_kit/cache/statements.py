@@ -1,0 +1,110 @@
+"""Which tables an SQL statement reads or writes.
+
+Not a parser: it may name a table too many, which costs an invalidation, and never one too few. A statement uses every
+table of a model whose name occurs in it as a word, in whatever syntax: joins, subqueries, CTEs, unions, raw SQL.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.apps import apps
+from django.db import models
+
+from scaling_kit.cache.tags import of_table
+
+# Between quotes on both sides it is the name of a column. `FOR UPDATE` locks, `DO UPDATE` belongs to an INSERT.
+_WRITE = (
+    r"(?:(?<!\bFOR )(?<!\bKEY )(?<!\bDO )UPDATE|INSERT|DELETE|MERGE|TRUNCATE|ALTER|DROP|COPY|REFRESH|REPLACE\s+INTO)"
+)
+_WRITES = re.compile(rf"(?<![\w\"`]){_WRITE}\b|\b{_WRITE}(?![\w\"`])", re.IGNORECASE)
+# As Django spells the statements that write one table and at most read others.
+_TARGET = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) [\"`](\w+)[\"`](?: SET | WHERE | \(|$)", re.IGNORECASE)
+_REMOVES = re.compile(r"\b(?:DELETE|TRUNCATE|MERGE)\b", re.IGNORECASE)
+_ISOLATION = re.compile(r"\s*(?:SET|BEGIN|START)\b.*ISOLATION", re.IGNORECASE | re.DOTALL)
+_WORD = re.compile(r"[^\W\d][\w$]*")
+
+LONGEST_REMEMBERED = 10_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statement:
+    """`reads` and `writes` are tags. `isolates`: it changes the isolation level."""
+
+    reads: frozenset[str]
+    writes: frozenset[str]
+    isolates: bool = False
+
+
+def parse(sql: str) -> Statement:
+    # A bulk INSERT may be megabytes long and is never seen again.
+    return _remembered(sql) if len(sql) <= LONGEST_REMEMBERED else _parse(sql)
+
+
+def tables() -> list[str]:
+    """The table of every model, those behind many-to-many fields included."""
+    return sorted(_words_of_tables())
+
+
+def _parse(sql: str) -> Statement:
+    words = _words(sql)
+    named = frozenset(table for table, needed in _words_of_tables().items() if needed <= words)
+    keywords = _WRITES.findall(sql)
+    return Statement(
+        reads=frozenset() if keywords else frozenset(map(of_table, named)),
+        writes=frozenset(map(of_table, _written(sql, named, len(keywords)))),
+        isolates=_ISOLATION.match(sql) is not None,
+    )
+
+
+_remembered = functools.lru_cache(maxsize=4096)(_parse)
+
+
+def _written(sql: str, named: frozenset[str], keywords: int) -> frozenset[str]:
+    if not keywords:
+        return frozenset()
+    target = _TARGET.match(sql)
+    if keywords == 1 and target and target[1] in _words_of_tables():
+        named = frozenset({target[1]})
+    return _with_dependents(named) if _REMOVES.search(sql) else named
+
+
+def _with_dependents(removed: frozenset[str]) -> frozenset[str]:
+    """The tables too whose rows the database itself removes or changes when rows of `removed` go."""
+    found, new = set(removed), set(removed)
+    while new:
+        new = {child for table in new for child in _dependents().get(table, ())} - found
+        found |= new
+    return frozenset(found)
+
+
+@functools.cache
+def _words_of_tables() -> dict[str, frozenset[str]]:
+    return {model._meta.db_table: _words(model._meta.db_table) for model in _models()}
+
+
+@functools.cache
+def _dependents() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for model in _models():
+        for field in model._meta.local_fields:
+            if isinstance(field, models.ForeignKey) and _is_left_to_the_database(field):
+                found.setdefault(field.related_model._meta.db_table, set()).add(model._meta.db_table)
+    return found
+
+
+def _is_left_to_the_database(field: models.ForeignKey[models.Model, models.Model]) -> bool:
+    # Django ≥ 6.1: DB_CASCADE and its like are instances. Before that, a migration may have added the clause.
+    on_delete = field.remote_field.on_delete
+    return on_delete is models.DO_NOTHING or not hasattr(on_delete, "__code__")
+
+
+def _models() -> Iterator[type[models.Model]]:
+    yield from apps.get_models(include_auto_created=True, include_swapped=True)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(_WORD.findall(text.lower()))

@@ -1,0 +1,107 @@
+"""Mistakes in TASKS and RQ_QUEUES, found before a worker is started."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, register
+from django.core.checks import Warning as CheckWarning
+from django.core.exceptions import ImproperlyConfigured
+
+from scaling_kit.conf import settings as hall
+from scaling_kit.jobs.conf import settings
+
+STATELESS = "stateless"
+BACKENDS = ("scaling_kit.jobs.RQBackend", "scaling_kit.jobs.backend.RQBackend")
+
+
+@register()
+def check_extra(**_: Any) -> list[CheckMessage]:
+    """E001: a package of the extra is missing."""
+    missing = [package for package in ("rq", "django_rq") if find_spec(package) is None]
+    if find_spec("django.tasks") is None and find_spec("django_tasks") is None:
+        missing.append("django_tasks")
+    return [
+        Error(f"scaling_kit.jobs needs {package}.", hint="pip install scaling-kit[jobs]", id="scaling_kit_jobs.E001")
+        for package in missing
+    ]
+
+
+@register()
+def check_queues(**_: Any) -> list[CheckMessage]:
+    """E003, E004: where the queues are."""
+    if find_spec("rq") is None:
+        return []
+    return [message for name in getattr(django_settings, "RQ_QUEUES", {}) for message in _check_queue(name)]
+
+
+@register()
+def check_limits(**_: Any) -> list[CheckMessage]:
+    """E005: a number that cannot be."""
+    return [
+        Error(
+            f"SCALING_KIT_JOBS_{name} must be above 0, not {getattr(settings, name)!r}.",
+            hint="Remove the setting to have the default.",
+            id="scaling_kit_jobs.E005",
+        )
+        for name in type(settings).__annotations__
+        if not isinstance(getattr(settings, name), int | float) or getattr(settings, name) <= 0
+    ]
+
+
+@register()
+def check_tasks(**_: Any) -> list[CheckMessage]:
+    """E002: a queue of TASKS that RQ_QUEUES does not have."""
+    return [
+        Error(
+            f"TASKS[{alias!r}] has the queue {name!r}, which is not in RQ_QUEUES.",
+            hint="Use RQ_QUEUES = scaling_kit.recipes.rq_queues(REDIS_URL, queues=[...]) with the same names.",
+            id="scaling_kit_jobs.E002",
+        )
+        for alias, backend in getattr(django_settings, "TASKS", {}).items()
+        if backend.get("BACKEND") in BACKENDS
+        for name in backend.get("QUEUES", ["default"])
+        if name not in getattr(django_settings, "RQ_QUEUES", {})
+    ]
+
+
+@register(STATELESS, deploy=True)
+def check_serializers(**_: Any) -> list[CheckMessage]:
+    """W006: pickle, by which whoever can write to Redis can run code in the workers."""
+    return [
+        CheckWarning(
+            f"RQ_QUEUES[{name!r}] takes plain RQ jobs as pickle: whoever can write to Redis runs code in the workers.",
+            hint="Set 'SERIALIZER': 'json'. Tasks are JSON in any case.",
+            id="scaling_kit_jobs.W006",
+        )
+        for name, queue in getattr(django_settings, "RQ_QUEUES", {}).items()
+        if "json" not in str(queue.get("SERIALIZER", "")).lower()
+    ]
+
+
+def _check_queue(name: str) -> Iterator[CheckMessage]:
+    from scaling_kit.jobs import queues
+
+    try:
+        url = queues.url(name)
+    except ImproperlyConfigured as error:
+        yield Error(
+            f"{error}.", hint="Sentinels and Redis caches are not supported here yet.", id="scaling_kit_jobs.E003"
+        )
+        return
+    if _place(url) != _place(hall.REDIS_URL):
+        yield Error(
+            f"RQ_QUEUES[{name!r}] is in another Redis, or another database of it, than SCALING_KIT_REDIS_URL.",
+            hint="The lease and the queues must be in one place: a job is moved by the holder of the lease only.",
+            id="scaling_kit_jobs.E004",
+        )
+
+
+def _place(url: str) -> tuple[str, int, str]:
+    parts = urlsplit(url)
+    host = (parts.hostname or "").replace("localhost", "127.0.0.1")
+    return host, parts.port or 6379, parts.path.strip("/") or "0"

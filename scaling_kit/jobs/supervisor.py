@@ -1,0 +1,396 @@
+"""The process above the workers: starts them, says that they live, replaces them, and answers for their jobs.
+
+Signals, as gunicorn's: TTIN and TTOU add and remove a worker; HUP replaces all, one by one, with new code; TERM and
+INT let jobs end within the grace period; QUIT stops at once. It has no threads, so it may fork at any time.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue as stdlib_queue
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from django.db import connections
+
+from scaling_kit import members
+from scaling_kit.jobs import queues, upkeep
+from scaling_kit.jobs.conf import settings
+from scaling_kit.jobs.worker import Worker, die_with, hand_back_all, how_it_ended
+from scaling_kit.redis import RedisError
+
+logger = logging.getLogger(__name__)
+
+SIGNALS = (
+    signal.SIGTERM,
+    signal.SIGINT,
+    signal.SIGQUIT,
+    signal.SIGHUP,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+    signal.SIGCHLD,
+)
+TICK_SECONDS = 0.5
+# A worker that lived so long is not part of a crash loop.
+SETTLED_SECONDS = 10.0
+MAX_BACKOFF_SECONDS = 5.0
+
+# Set for a fresh interpreter that only has to show that the new code can be loaded.
+PROBE = "SCALING_KIT_JOBS_PROBE"
+# The workers that a supervisor leaves to the one it becomes by exec.
+HEIRLOOM = "SCALING_KIT_JOBS_HEIRLOOM"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fleet:
+    """What `runworkers` was asked for."""
+
+    processes: int
+    queue_names: tuple[str, ...]
+    forks: bool = True
+    grace_seconds: float = 30.0
+    burst: bool = False
+
+
+@dataclass(kw_only=True)
+class Child:
+    """A process of ours. `name` is the worker's, or empty for the one that does the upkeep."""
+
+    name: str
+    pid: int
+    outdated: bool = False
+    stopping: bool = False
+    ready_fd: int | None = None
+    started_at: float = field(default_factory=time.monotonic)
+
+    def is_ready(self) -> bool:
+        if self.ready_fd is not None:
+            try:
+                os.read(self.ready_fd, 1)
+            except BlockingIOError:
+                return False
+            self.forget_fd()
+        return True
+
+    def forget_fd(self) -> None:
+        if self.ready_fd is not None:
+            os.close(self.ready_fd)
+        self.ready_fd = None
+
+
+class Supervisor:
+    def __init__(self, fleet: Fleet) -> None:
+        self.fleet = fleet
+        self.processes = fleet.processes
+        self.status = 0
+        self._workers: list[Child] = []
+        self._upkeep: Child | None = None
+        self._signals: stdlib_queue.SimpleQueue[int] = stdlib_queue.SimpleQueue()
+        self._stop_by: float | None = None
+        self._probe: subprocess.Popen[bytes] | None = None
+        self._crashes = 0
+        self._fork_at = 0.0
+        self._beat_at = 0.0
+        self._owed: dict[str, str] = {}
+        self._member = members.Member("supervisor")
+        self._redis_reachable = True
+
+    def run(self) -> int:
+        """Supervise until told to stop, or until a burst is over; return the exit status."""
+        self._adopt()
+        for signum in SIGNALS:
+            signal.signal(signum, lambda signum, _frame: self._signals.put(signum))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+        logger.info("supervisor started pid=%s queues=%s", os.getpid(), ",".join(self.fleet.queue_names))
+        while not self._is_done():
+            self._fill()
+            self._beat()
+            self._handle_signals()
+            self._reap()
+            self._settle_debts()
+            self._retire_surplus()
+            self._follow_probe()
+            self._enforce_grace()
+        self._end_upkeep()
+        self._leave()
+        return self.status
+
+    # --- signals
+
+    def _handle_signals(self) -> None:
+        """Wait for a signal, or the next tick."""
+        try:
+            signum = self._signals.get(timeout=TICK_SECONDS if self._is_calm() else 0.05)
+        except stdlib_queue.Empty:
+            return
+        handlers: dict[int, Callable[[], None]] = {
+            signal.SIGTERM: lambda: self._stop(self.fleet.grace_seconds),
+            signal.SIGINT: lambda: self._stop(self.fleet.grace_seconds if self._stop_by is None else 0.0),
+            signal.SIGQUIT: lambda: self._stop(0.0),
+            signal.SIGHUP: self._begin_reload,
+            signal.SIGTTIN: lambda: self._resize(+1),
+            signal.SIGTTOU: lambda: self._resize(-1),
+        }
+        handlers.get(signum, lambda: None)()
+
+    def _is_calm(self) -> bool:
+        """Nothing is under way that would have to be looked at often."""
+        return self._stop_by is None and self._probe is None and all(child.is_ready() for child in self._workers)
+
+    def _stop(self, grace_seconds: float) -> None:
+        logger.info("supervisor stopping grace_seconds=%s", grace_seconds)
+        self._stop_by = time.monotonic() + grace_seconds
+        for child in self._workers:
+            self._retire(child)
+
+    def _resize(self, change: int) -> None:
+        self.processes = max(1, self.processes + change)
+        logger.info("supervisor resized processes=%s", self.processes)
+
+    # --- workers
+
+    def _fill(self) -> None:
+        """Fork the workers that are missing; while outdated ones remain, one more than asked for."""
+        active = [child for child in self._workers if not child.stopping]
+        up_to_date = [child for child in active if not child.outdated]
+        room = self.processes + (1 if len(up_to_date) < len(active) else 0)
+        if self._stop_by is not None or time.monotonic() < self._fork_at or (self.fleet.burst and self._upkeep):
+            return
+        for _ in range(min(self.processes - len(up_to_date), room - len(active))):
+            self._workers.append(self._fork_worker())
+        if self._upkeep is None:
+            self._upkeep = Child(name="", pid=_fork(upkeep.run_candidate))
+
+    def _fork_worker(self) -> Child:
+        name = f"{members.host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        ready_fd, tell_fd = os.pipe()
+        os.set_blocking(ready_fd, False)
+
+        def work() -> int:
+            fleet = self.fleet
+            worker = queues.insist(lambda: Worker(fleet.queue_names, name=name, forks=fleet.forks, burst=fleet.burst))
+            return worker.run(on_ready=lambda: os.close(tell_fd))
+
+        self._beat_at = 0.0
+        pid = _fork(work)
+        os.close(tell_fd)
+        logger.info("worker started pid=%s name=%s", pid, name)
+        return Child(name=name, pid=pid, ready_fd=ready_fd)
+
+    def _retire_surplus(self) -> None:
+        """Ask one worker to end if there are more than asked for, all of them ready: outdated ones first."""
+        active = [child for child in self._workers if not child.stopping]
+        ready = [child for child in active if child.is_ready()]
+        if len(ready) > self.processes:
+            self._retire(min(ready, key=lambda child: (not child.outdated, -child.started_at)))
+
+    def _retire(self, child: Child) -> None:
+        child.stopping = True
+        _kill(child.pid, signal.SIGTERM)
+
+    def _enforce_grace(self) -> None:
+        if self._stop_by is not None and time.monotonic() >= self._stop_by:
+            for child in self._workers:
+                _kill_group(child.pid)
+
+    def _is_done(self) -> bool:
+        return not self._workers and not self._owed and (self._stop_by is not None or self._is_burst_over())
+
+    def _is_burst_over(self) -> bool:
+        return self.fleet.burst and self._upkeep is not None
+
+    # --- deaths
+
+    def _reap(self) -> None:
+        for child in list(self._workers):
+            status = _wait_status(child.pid)
+            if status is not None:
+                self._workers.remove(child)
+                self._bury(child, status)
+        if self._upkeep and _wait_status(self._upkeep.pid) is not None:
+            logger.warning("upkeep process died pid=%s", self._upkeep.pid)
+            self._upkeep = None
+            self._fork_at = time.monotonic() + 1.0
+
+    def _bury(self, child: Child, status: int) -> None:
+        """See to what a worker that died leaves behind: its child, its jobs, its place."""
+        _kill_group(child.pid)
+        child.forget_fd()
+        members.forget(child.pid)
+        how = how_it_ended(status)
+        logger.log(
+            logging.INFO if status == 0 else logging.WARNING,
+            "worker ended pid=%s name=%s %s",
+            child.pid,
+            child.name,
+            how,
+        )
+        if status == 0:
+            return
+        self._owed[child.name] = "the grace period was over" if child.stopping else f"the worker was {how}"
+        jobs = self._settle_debts()
+        if not child.stopping:
+            self._back_off(died_young=time.monotonic() - child.started_at < SETTLED_SECONDS and not jobs)
+
+    def _settle_debts(self) -> int:
+        """Hand back the jobs of workers that died; kept in mind until Redis can be told."""
+        jobs = 0
+        for name, reason in list(self._owed.items()):
+            try:
+                executions = queues.executions(self.fleet.queue_names[0], name)
+                killed = self._stop_by is None
+                jobs += hand_back_all(name, executions, reason=reason, killed=killed)
+            except RedisError as error:
+                self._redis_is_away(error)
+                if self._stop_by is not None and time.monotonic() > self._stop_by + 5:
+                    self._owed.clear()  # the sweep of another host hands them back
+                return jobs
+            del self._owed[name]
+        return jobs
+
+    def _back_off(self, *, died_young: bool) -> None:
+        self._crashes = self._crashes + 1 if died_young else 0
+        self._fork_at = time.monotonic() + min(0.1 * 2**self._crashes, MAX_BACKOFF_SECONDS) * died_young
+        if self._crashes >= settings.CRASH_LIMIT and self._stop_by is None:
+            logger.error("supervisor gives up crashes=%s: workers die as soon as they are started", self._crashes)
+            self.status = 1
+            self._stop(self.fleet.grace_seconds)
+
+    # --- new code
+
+    def _begin_reload(self) -> None:
+        """Load the new code in a fresh interpreter first: should that fail, the old workers stay."""
+        if self._probe is None and self._stop_by is None:
+            logger.info("reload begins, probing the new code")
+            self._probe = subprocess.Popen(_same_command(), env={**os.environ, PROBE: "1"})
+
+    def _follow_probe(self) -> None:
+        if self._probe is None or self._probe.poll() is None:
+            return
+        status, self._probe = self._probe.returncode, None
+        if status != 0:
+            logger.error("reload given up: the new code cannot be loaded, status=%s; the old workers stay", status)
+        elif self._stop_by is None:
+            self._become_new()
+
+    def _become_new(self) -> None:
+        """Replace this process's code, keeping its pid and its children, which go on working meanwhile."""
+        self._end_upkeep()
+        heirloom = {
+            "processes": self.processes,
+            "workers": [[child.name, child.pid, child.stopping] for child in self._workers],
+        }
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # kept by exec: none is lost, none kills us
+        os.environ[HEIRLOOM] = json.dumps(heirloom)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        command = _same_command()
+        os.execv(command[0], command)  # noqa: S606  (no shell is the point)
+
+    def _adopt(self) -> None:
+        inherited = json.loads(os.environ.pop(HEIRLOOM, "{}"))
+        self.processes = inherited.get("processes", self.processes)
+        self._workers = [
+            Child(name=name, pid=pid, stopping=stopping, outdated=True)
+            for name, pid, stopping in inherited.get("workers", [])
+        ]
+
+    # --- signs of life
+
+    def _beat(self) -> None:
+        """Say that the workers live. It is said here, so that no job can hold it up."""
+        if time.monotonic() < self._beat_at:
+            return
+        self._beat_at = time.monotonic() + settings.WORKER_TTL_SECONDS / 5
+        try:
+            queues.beat(self.fleet.queue_names[0], [child.name for child in self._workers])
+            self._member.update(state="stopping" if self._stop_by else "running", processes=self.processes)
+            self._member.beat()
+        except RedisError as error:
+            self._redis_is_away(error)
+            self._beat_at = time.monotonic() + 1.0
+        else:
+            if not self._redis_reachable:
+                logger.info("supervisor redis_reachable=True")
+            self._redis_reachable = True
+
+    def _redis_is_away(self, error: Exception) -> None:
+        if self._redis_reachable:
+            logger.warning("supervisor redis_reachable=False error=%r", error)
+        self._redis_reachable = False
+
+    def _end_upkeep(self) -> None:
+        if self._upkeep is None:
+            return
+        _kill(self._upkeep.pid, signal.SIGTERM)
+        deadline = time.monotonic() + 3.0
+        while _wait_status(self._upkeep.pid) is None:
+            if time.monotonic() > deadline:
+                _kill(self._upkeep.pid, signal.SIGKILL)
+            time.sleep(0.02)
+        self._upkeep = None
+
+    def _leave(self) -> None:
+        members.forget(os.getpid())
+        logger.info("supervisor ended status=%s", self.status)
+
+
+def _fork(body: Callable[[], int]) -> int:
+    """Run `body` in a child that cannot outlive us, in a process group of its own; return its pid."""
+    connections.close_all()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid:
+        return pid
+    status = 1
+    try:
+        die_with(parent)
+        os.setpgid(0, 0)
+        for signum in SIGNALS:
+            signal.signal(signum, signal.SIG_IGN)  # until the body says otherwise: what it gets is meant for us
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        status = body()
+    except BaseException:
+        logger.exception("process died of an error pid=%s", os.getpid())
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _wait_status(pid: int) -> int | None:
+    """The wait status of a child that has ended, or None."""
+    try:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+    except ChildProcessError:
+        return 1
+    return status if ended else None
+
+
+def _kill(pid: int, signum: signal.Signals) -> None:
+    try:
+        os.kill(pid, signum)
+    except ProcessLookupError:
+        logger.debug("no process pid=%s", pid)
+
+
+def _kill_group(pid: int) -> None:
+    """Kill a worker and the child that runs its job."""
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
+        logger.debug("no process group pgid=%s", pid)
+
+
+def _same_command() -> list[str]:
+    return [sys.executable, *sys.orig_argv[1:]]

@@ -1,0 +1,166 @@
+"""What is to run when. Declared in any app's `schedule.py`:
+
+    @every("*/5 * * * *", tz="Europe/Paris")
+    @task
+    def sweep(): ...
+
+    schedule.add("reports.nightly", send_report, "@daily", kwargs={"to": "all"})
+
+Declaring only remembers. Mistakes are system checks, so that a wrong schedule does not take the web down.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, runtime_checkable
+
+from django.utils.module_loading import autodiscover_modules
+
+from scaling_kit.scheduler.timetable import Cron, Interval, Timetable
+
+CatchUp = Literal["skip", "latest", "all"]
+Overlap = Literal["allow", "skip"]
+
+CATCH_UP: tuple[CatchUp, ...] = ("skip", "latest", "all")
+OVERLAP: tuple[Overlap, ...] = ("allow", "skip")
+# catch_up="skip" without a grace: so late, a tick still counts as on time.
+ON_TIME_SECONDS = 5.0
+
+T = TypeVar("T")
+
+
+class InvalidScheduleError(ValueError):
+    """An option of a schedule has no meaning. The message says which, its value, and what is allowed."""
+
+
+@runtime_checkable
+class Enqueueable(Protocol):
+    """A task of Django's Tasks API, and whatever else can be put on a queue by its own method."""
+
+    def enqueue(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+@runtime_checkable
+class Delayable(Protocol):
+    """A job function of django-rq, a task of Celery."""
+
+    def delay(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class Options(TypedDict, total=False):
+    """Options of a schedule.
+
+    `catch_up`: what becomes of ticks that nobody was there to run: none is run, the last one is, or each is.
+    `grace_seconds`: a tick later than this is dropped in any case.
+    `overlap`: whether a tick is enqueued while the job of the one before waits or runs. The default is "skip", but
+    "allow" with `catch_up="all"`, whose ticks come in a burst after an absence. Only for tasks whose backend offers
+    `prepare()`; others are enqueued in any case.
+    """
+
+    args: Sequence[Any]
+    kwargs: Mapping[str, Any]
+    catch_up: CatchUp
+    grace_seconds: float | None
+    overlap: Overlap
+    enabled: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A task and when it runs. The name is its identity: what it has run so far is kept under it."""
+
+    name: str
+    task: Enqueueable | Delayable
+    timetable: Timetable
+    args: Sequence[Any] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    catch_up: CatchUp = "latest"
+    grace_seconds: float | None = None
+    overlap: Overlap = "skip"
+    enabled: bool = True
+
+    @property
+    def slug(self) -> str:
+        """The name in the letters that an RQ job id may have."""
+        return re.sub(r"[^A-Za-z0-9_-]", "-", self.name)
+
+    def job_id(self, tick: int) -> str:
+        return f"cron-{self.slug}-{tick}"
+
+    def oldest_wanted(self, now: float) -> float:
+        """Ticks up to this time are too late to be run."""
+        grace = self.grace_seconds
+        if grace is None:
+            grace = ON_TIME_SECONDS if self.catch_up == "skip" else float("inf")
+        return now - grace
+
+    def validate(self) -> None:
+        """Raise `InvalidScheduleError` for an option, `InvalidTimetableError` for the time."""
+        if not isinstance(self.task, Enqueueable | Delayable):
+            raise InvalidScheduleError(f"task: {self.task!r} has neither enqueue() nor delay(); is @task missing?")
+        if self.catch_up not in CATCH_UP:
+            raise InvalidScheduleError(f"catch_up: {self.catch_up!r} is none of {', '.join(CATCH_UP)}")
+        if self.overlap not in OVERLAP:
+            raise InvalidScheduleError(f"overlap: {self.overlap!r} is none of {', '.join(OVERLAP)}")
+        if self.grace_seconds is not None and not self.grace_seconds > 0:
+            raise InvalidScheduleError(f"grace_seconds: {self.grace_seconds!r} is not above 0; use None for no limit")
+        self.timetable.validate()
+
+
+_declared: list[Schedule] = []
+
+
+def every(
+    expression: str = "", *, seconds: float | None = None, tz: str = "UTC", name: str = "", **options: Unpack[Options]
+) -> Callable[[T], T]:
+    """Run a task by a cron expression in a time zone, or every so many seconds. Goes above `@task`, or around one.
+
+    The name is the task's dotted path unless given; a task that is scheduled twice needs two names.
+    """
+
+    def declare(task: T) -> T:
+        add(name or _dotted_path(task), task, expression, seconds=seconds, tz=tz, **options)
+        return task
+
+    return declare
+
+
+def add(
+    name: str,
+    task: Any,
+    expression: str = "",
+    *,
+    seconds: float | None = None,
+    tz: str = "UTC",
+    **options: Unpack[Options],
+) -> None:
+    """Run a task by a cron expression in a time zone, or every so many seconds."""
+    if bool(expression) == (seconds is not None):
+        raise TypeError(f"Schedule {name!r} needs either a cron expression or seconds=")
+    timetable = Interval(seconds=seconds) if seconds is not None else Cron(expression=expression, tz=tz)
+    options.setdefault("overlap", "allow" if options.get("catch_up") == "all" else "skip")
+    _declared.append(Schedule(name=name, task=task, timetable=timetable, **options))
+
+
+def discovered() -> Sequence[Schedule]:
+    """Every schedule of the project, after importing the `schedule` module of each installed app."""
+    autodiscover_modules("schedule")
+    return tuple(_declared)
+
+
+def clashing(schedules: Iterable[Schedule]) -> list[Schedule]:
+    """Those whose name, in the letters of a job id, was taken by one before."""
+    seen: set[str] = set()
+    clashes = []
+    for one in schedules:
+        if one.slug in seen:
+            clashes.append(one)
+        seen.add(one.slug)
+    return clashes
+
+
+def _dotted_path(task: Any) -> str:
+    path = getattr(task, "module_path", None)
+    return str(path) if path else f"{task.__module__}.{task.__qualname__}"

@@ -1,0 +1,62 @@
+import pytest
+
+from scaling_kit.cache import statements
+from scaling_kit.cache.tags import of_table
+
+
+def spelled(tags: frozenset[str]) -> str:
+    return " ".join(sorted(tag.removeprefix("table.") for tag in tags))
+
+
+@pytest.mark.parametrize(
+    ("sql", "reads", "writes"),
+    [
+        ('SELECT "library_book"."id" FROM "library_book"', "library_book", ""),
+        ("select * from library_book, Library_Author", "library_author library_book", ""),
+        ('SELECT 1 FROM "library_book" WHERE "id" IN (SELECT "x" FROM "library_tag")', "library_book library_tag", ""),
+        ("WITH x AS (SELECT * FROM library_tag) SELECT * FROM x -- don't", "library_tag", ""),
+        ('SELECT "library_tag"."update", "delete" FROM "library_tag"', "library_tag", ""),
+        ('SELECT * FROM "library_tag" FOR UPDATE OF "library_tag"', "library_tag", ""),
+        ('SELECT * FROM "library_tag" FOR NO KEY UPDATE', "library_tag", ""),
+        ("SELECT replace(name, 'a', 'b') FROM library_tag", "library_tag", ""),
+        ("SELECT * FROM unknown", "", ""),
+        ('INSERT INTO "library_tag" ("name") VALUES (%s) ON CONFLICT DO NOTHING', "", "library_tag"),
+        (
+            'INSERT INTO "library_tag" ("name") VALUES (%s) ON CONFLICT("id") DO UPDATE SET "name" = 1',
+            "",
+            "library_tag",
+        ),
+        ('UPDATE "library_tag" SET "name" = (SELECT "name" FROM "library_author")', "", "library_tag"),
+        ('DELETE FROM "library_tag" WHERE "id" IN (SELECT "id" FROM "library_author")', "", "library_tag"),
+        ("DELETE FROM library_tag USING library_book", "", "library_book library_tag"),
+        ('WITH x AS (DELETE FROM "library_tag" RETURNING *) SELECT * FROM "x"', "", "library_tag"),
+        (
+            'INSERT INTO "library_tag" ("a") WITH x AS (DELETE FROM "library_book") SELECT 1',
+            "",
+            "library_book library_tag",
+        ),
+        ('SELECT 1 FROM "library_tag"; UPDATE"library_book"SET "a" = 1', "", "library_book library_tag"),
+        ("EXPLAIN ANALYZE DELETE FROM library_tag", "", "library_tag"),
+        ("MERGE INTO library_tag USING library_book ON true", "", "library_book library_tag"),
+        ("TRUNCATE TABLE library_tag, library_book", "", "library_book library_tag"),
+        ("""UPDATE library_tag SET name = '5"' WHERE name = '"'""", "", "library_tag"),
+        ("ALTER TABLE library_tag ADD x int", "", "library_tag"),
+        ("SAVEPOINT s1", "", ""),
+    ],
+)
+def test_tables_of_a_statement(sql: str, reads: str, writes: str) -> None:
+    found = statements.parse(sql)
+    assert (spelled(found.reads), spelled(found.writes)) == (reads, writes)
+
+
+@pytest.mark.parametrize("sql", ["SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "begin isolation level serializable"])
+def test_isolation__noticed(sql: str) -> None:
+    assert statements.parse(sql).isolates
+
+
+def test_rows_deleted_by_the_database__their_tables_too() -> None:
+    deletes = statements.parse('DELETE FROM "library_author" WHERE "id" = %s').writes
+    assert of_table("cache_tests_biography") in deletes
+    assert of_table("cache_tests_chapter") in deletes, "and on, from there"
+    updates = statements.parse('UPDATE "library_author" SET "name" = %s').writes
+    assert of_table("cache_tests_biography") not in updates

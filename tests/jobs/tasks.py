@@ -1,0 +1,98 @@
+"""Tasks of the tests. What they did is left in lists in Redis, `done:<key>`."""
+
+import os
+import signal
+import time
+from typing import Any
+
+from scaling_kit.jobs.tasks import Retry, TaskContext, task
+from scaling_kit.redis import Purpose, client, key
+
+
+def note(name: str, value: object) -> None:
+    client(Purpose.SCRIPT).rpush(key("done", name), str(value))
+
+
+def noted(name: str) -> list[str]:
+    return [str(value) for value in client(Purpose.SCRIPT).lrange(key("done", name), 0, -1)]
+
+
+@task
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+@task
+async def add_async(a: int, b: int) -> int:
+    return a + b
+
+
+@task
+def append(name: str, value: Any = None) -> None:
+    note(name, value)
+
+
+@task(takes_context=True, retry=[0.0, 0.0])
+def third_time_lucky(context: TaskContext) -> int:
+    if context.attempt < 3:
+        raise ValueError(f"attempt {context.attempt}")
+    return context.attempt
+
+
+@task(retry=Retry(count=1, first_seconds=0.0))
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+@task
+def return_a_set() -> Any:
+    return {1}
+
+
+@task(timeout=1)
+def sleep_too_long() -> None:
+    time.sleep(20)
+
+
+@task(on_commit=False)
+def append_at_once(name: str) -> None:
+    note(name, "at once")
+
+
+@task
+def work_for(name: str, seconds: float) -> None:
+    """Note the start, by the pid, and the end."""
+    note(name, f"started {os.getpid()}")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.02)
+    note(name, "ended")
+
+
+@task(takes_context=True)
+def work_long_the_first_time(context: TaskContext, name: str) -> None:
+    """The first attempt takes for ever; it is killed. The second is quick."""
+    note(name, f"started {os.getpid()}")
+    if context.attempt == 1:
+        time.sleep(60)
+    note(name, "ended")
+
+
+@task
+def kill_yourself(name: str) -> None:
+    note(name, "started")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def plain(name: str, value: str) -> str:
+    """Not a task: a function that a plain django-rq project enqueues."""
+    note(name, value)
+    return value
+
+
+def plain_success(job: Any, connection: Any, result: Any, *args: Any) -> None:
+    note("callbacks", result)
+
+
+def plain_failing() -> None:
+    raise ValueError("plain")
