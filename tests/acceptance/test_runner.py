@@ -20,6 +20,7 @@ from websockets.sync.client import connect
 
 from scaling_kit.cluster import listening, run_folder
 from scaling_kit.testing import wait_until
+from tests.acceptance.processes import assert_gone
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,18 +86,6 @@ def site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     for each in started:
         each.runner.terminate()
         each.runner.wait(timeout=40)
-
-
-def assert_gone(processes: list[psutil.Process], *, within_seconds: float) -> None:
-    """Ended; whether their new parent has buried them is not ours to decide."""
-    wait_until(lambda: not any(map(is_alive, processes)), timeout_seconds=within_seconds, what=f"{processes} are gone")
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def fetch(url: str, data: bytes | None = None) -> str:
