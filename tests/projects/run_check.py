@@ -12,6 +12,11 @@ from scaling_kit import recipes
 REDIS_URL = "redis://127.0.0.1:6379/0"
 BASE = ["django.contrib.auth", "django.contrib.contenttypes"]
 BESIDE = {"jobs": ["django_rq"], "realtime": ["channels"], "tokens": ["rest_framework"], "media": ["rest_framework"]}
+OWN = {
+    "cluster": {"MIDDLEWARE": ["scaling_kit.cluster.middleware.HealthMiddleware"]},
+    "realtime": {"SCALING_KIT_REALTIME_CAN_JOIN": "tests.projects.run_check.nobody"},
+    "media": {"SCALING_KIT_MEDIA_BASE_URL": "https://files.example.com/"},
+}
 SECRET_KEY = "of-a-small-project-in-the-tests-0123456789abcdef"
 
 
@@ -33,7 +38,7 @@ def main() -> None:
         RQ_QUEUES=recipes.rq_queues(REDIS_URL),
         TASKS=recipes.tasks() if options.room == "jobs" else {},
         SIMPLE_JWT=recipes.simple_jwt(SECRET_KEY),
-        SCALING_KIT_REALTIME_CAN_JOIN="tests.projects.run_check.nobody",
+        **OWN.get(options.room, {}),
         DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     )
     django.setup()

@@ -35,5 +35,5 @@ def test_library_missing__says_which_extra_to_install(room: str) -> None:
     beside = ["django_rq"] if room == "jobs" else []
     done = check(room, LIBRARY[room], *beside)
     assert done.returncode == 1
-    assert f"scaling_kit[{room}]" in done.stderr
+    assert f"pip install 'scaling-kit[{room}]'" in done.stderr
     assert "Traceback" not in done.stderr
