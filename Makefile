@@ -20,6 +20,7 @@ test: $(VENV)/.dev
 	@exec $(VENV)/bin/python tests/run
 
 clean:
+	test ! -L .run/postgres || rm -rf "$$(readlink .run/postgres)"
 	rm -rf .venv .venv-* .run .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist staticfiles
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from demo_project import services
-from scaling_kit.cluster import run_folder, up
+from scaling_kit.cluster import listening, run_folder, up
 from scaling_kit.cluster.output import Output
 from scaling_kit.cluster.runner import Process, RunnerError
 
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m demo_project", description="Run the photo wall.")
-    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or up.PORT))
+    parser.add_argument("--port", type=int, default=int(os.environ.get("PORT") or listening.PORT))
     parser.add_argument("--run-folder", type=lambda text: Path(text).absolute(), default=ROOT / ".run")
     parser.add_argument("--no-seed", dest="seed", action="store_false", help="do not put the first photos up")
     parser.add_argument("--no-nginx", dest="nginx", action="store_false", help="web and websockets on two ports")
@@ -50,7 +50,9 @@ def run(options: argparse.Namespace, output: Output) -> None:
     """Arrange everything, then run until told to stop."""
     folder: Path = options.run_folder
     nginx = up.find_nginx(output) if options.nginx else None
-    sockets = up.open_sockets((up.HOST, options.port), or_after=True, behind_nginx=nginx is not None, output=output)
+    sockets = listening.open_sockets(
+        (listening.HOST, options.port), or_after=True, behind_nginx=nginx is not None, output=output
+    )
     arranged = services.arrange(os.environ, folder, output)
     environment = arranged.environment | site_environment(sockets, folder, behind_nginx=nginx is not None)
     os.environ.update(environment)
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace, output: Output) -> None:
     up.serve(everything, sockets, folder, output, ready=READY, environment=environment)
 
 
-def site_environment(sockets: up.Sockets, folder: Path, *, behind_nginx: bool) -> dict[str, str]:
+def site_environment(sockets: listening.Sockets, folder: Path, *, behind_nginx: bool) -> dict[str, str]:
     """Where browsers find the demo. Behind nginx, everything has one origin."""
     found = {
         "DJANGO_SETTINGS_MODULE": "demo_project.settings",

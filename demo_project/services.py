@@ -34,17 +34,14 @@ class Services:
 
 
 def arrange(given: Mapping[str, str], folder: Path, output: Output) -> Services:
-    """Check the services that are given, prepare the others. Raises `ServiceError`."""
+    """Check the services that are given, then prepare the others. Raises `ServiceError`."""
+    for name, check in (("REDIS_URL", check_redis), ("DATABASE_URL", check_database), ("S3_ENDPOINT_URL", check_s3)):
+        if given.get(name):
+            check(given[name], given)
     kept = kept_secrets(folder)
     services = Services(environment={"SECRET_KEY": given.get("SECRET_KEY") or kept["SECRET_KEY"]})
-    for provided, ensure, server in (
-        (given.get("REDIS_URL"), check_redis, valkey),
-        (given.get("DATABASE_URL"), check_database, postgres),
-        (given.get("S3_ENDPOINT_URL"), check_s3, s3),
-    ):
-        if provided:
-            ensure(provided, given)
-        else:
+    for name, server in (("REDIS_URL", valkey), ("DATABASE_URL", postgres), ("S3_ENDPOINT_URL", s3)):
+        if not given.get(name):
             process, environment = server(folder, kept, output)
             services.processes.append(process)
             services.environment.update(environment)
@@ -133,10 +130,14 @@ def s3(folder: Path, kept: Mapping[str, str], output: Output) -> tuple[Process, 
 
 def _postgres_folder(folder: Path, run_id: str) -> Path:
     """Where its user can reach it: as root it runs as another user, who may be shut out of our folder."""
+    own = folder / "postgres"
     is_open = all(parent.stat().st_mode & stat.S_IXOTH for parent in [folder, *folder.parents])
     if os.geteuid() != 0 or is_open:
-        return folder / "postgres"
-    return Path("/var/tmp") / f"scaling_kit-postgres-{run_id[:12]}"  # noqa: S108  (kept over reboots; the name is random)
+        return own
+    outside = Path("/var/tmp") / f"scaling_kit-postgres-{run_id[:12]}"  # noqa: S108  (kept over reboots; a random name)
+    if not own.is_symlink():
+        own.symlink_to(outside)  # for `make clean`, and for people who look for it here
+    return outside
 
 
 def _process(server: embedded.Server, output: Output, *, stop_signal: signal.Signals = signal.SIGTERM) -> Process:

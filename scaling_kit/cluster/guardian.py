@@ -17,8 +17,45 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+COMMAND = [sys.executable, "-I", "-S", __file__]
 ROUNDS = 20
 ROUND_SECONDS = 0.1
+
+
+class Guard:
+    """The guardian as the runner sees it: a process of its own, started again when it is killed."""
+
+    def __init__(self) -> None:
+        self._sessions: set[int] = set()
+        self._popen: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        self._popen = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, text=True, start_new_session=True)
+        for session in self._sessions:
+            self._tell(f"+{session}")
+
+    def restart_if_dead(self) -> None:
+        if self._popen and self._popen.poll() is not None:
+            self.start()
+
+    def watch(self, session: int) -> None:
+        self._sessions.add(session)
+        self._tell(f"+{session}")
+
+    def forget(self, session: int) -> None:
+        self._sessions.discard(session)
+        self._tell(f"-{session}")
+
+    def stop(self) -> None:
+        if popen := self._popen:
+            self._popen = None
+            popen.communicate()
+
+    def _tell(self, line: str) -> None:
+        if self._popen and self._popen.stdin:
+            with suppress(BrokenPipeError):  # it is being restarted, and is then told everything
+                self._popen.stdin.write(line + "\n")
+                self._popen.stdin.flush()
 
 
 def main() -> None:

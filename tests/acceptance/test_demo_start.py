@@ -1,15 +1,22 @@
-"""What `python -m demo_project` says and does when something it was given is not there."""
+"""How `python -m demo_project` starts and ends, and what it says when something it was given is not there."""
 
 import os
+import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from scaling_kit.cluster import run_folder
 from scaling_kit.embedded import free_port
+from scaling_kit.testing import wait_until
+from tests.acceptance.processes import assert_gone
 
+ROOT = Path(__file__).parents[2]
 NOBODY_THERE = "127.0.0.1:1"
 
 
@@ -45,9 +52,47 @@ def test_second_demo_on_the_same_data__is_refused(tmp_path: Path) -> None:
     assert f"in use by the runner with pid {os.getpid()}" in done.stderr
 
 
-def start(folder: Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    given = {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "DATABASE_URL")}
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Open to the other user that PostgreSQL runs as when the tests run as root."""
+    with tempfile.TemporaryDirectory(prefix="scaling_kit-demo-") as made:
+        Path(made).chmod(0o755)
+        yield Path(made)
+
+
+def test_demo_killed__leaves_no_process_and_starts_again(folder: Path) -> None:
+    first = running(folder)
+    processes = psutil.Process(first.pid).children(recursive=True)
+    names = {
+        name for process in processes for name in ("postgres", "rclone", "valkey-server") if name in process.name()
+    }
+    assert len(names) == 3
+    first.kill()
+    first.wait()
+    assert_gone(processes, within_seconds=3)
+    second = running(folder)
+    second.send_signal(signal.SIGINT)
+    assert second.wait(timeout=30) == 0
+
+
+def running(folder: Path) -> "subprocess.Popen[bytes]":
+    log = folder / "demo.log"
+    with log.open("wb") as output:
+        demo = subprocess.Popen(command(folder), cwd=ROOT, env=given(), stdout=output, stderr=subprocess.STDOUT)
+    wait_until(lambda: "Photo wall: " in log.read_text(), timeout_seconds=60, what=f"the demo is up, see {log}")
+    return demo
+
+
+def start(folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "demo_project", "--run-folder", str(folder), "--port", str(free_port())],
-        cwd=Path(__file__).parents[2], env=given | environment, capture_output=True, text=True, timeout=30, check=False,
-    )  # fmt: skip
+        command(folder), cwd=ROOT, env=given() | environment, capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def command(folder: Path) -> list[str]:
+    options = ["--run-folder", str(folder), "--port", str(free_port()), "--no-seed", "--web=1", "--websocket=1"]
+    return [sys.executable, "-m", "demo_project", *options, "--workers=1"]
+
+
+def given() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name not in ("REDIS_URL", "DATABASE_URL")}

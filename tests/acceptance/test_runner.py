@@ -18,8 +18,9 @@ import psutil
 import pytest
 from websockets.sync.client import connect
 
-from scaling_kit.cluster import run_folder, up
+from scaling_kit.cluster import listening, run_folder
 from scaling_kit.testing import wait_until
+from tests.acceptance.processes import assert_gone
 
 ROOT = Path(__file__).parents[2]
 
@@ -85,18 +86,6 @@ def site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
     for each in started:
         each.runner.terminate()
         each.runner.wait(timeout=40)
-
-
-def assert_gone(processes: list[psutil.Process], *, within_seconds: float) -> None:
-    """Ended; whether their new parent has buried them is not ours to decide."""
-    wait_until(lambda: not any(map(is_alive, processes)), timeout_seconds=within_seconds, what=f"{processes} are gone")
-
-
-def is_alive(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
 
 
 def fetch(url: str, data: bytes | None = None) -> str:
@@ -199,7 +188,7 @@ def test_stop_and_start_of_the_only_web_master__loses_no_request(site: Callable[
 
 
 def test_taken_port_that_was_asked_for__is_one_line_and_a_failure(tmp_path: Path) -> None:
-    with up.listen("127.0.0.1", 0) as taken:
+    with listening.listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
         done = subprocess.run(
             [sys.executable, "-m", "django", "cluster", "up", f"--bind=127.0.0.1:{port}"],

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scaling_kit.cluster import run_folder, up
+from scaling_kit.cluster import listening, run_folder
 from scaling_kit.cluster.output import Output
 from scaling_kit.cluster.runner import Process, RunnerError, run
 from scaling_kit.testing import wait_until
@@ -80,7 +80,7 @@ def test_process_that_ignores_the_signal__is_killed_with_its_children(tmp_path: 
 
 
 def test_held_socket__is_handed_on_as_systemd_does() -> None:
-    listener = up.listen("127.0.0.1", 0)
+    listener = listening.listen("127.0.0.1", 0)
     code = "import os, socket; print(os.environ['LISTEN_FDS'], int(os.environ['LISTEN_PID']) == os.getpid(), "
     code += "socket.socket(fileno=3).getsockname()[1])"
     written = run_until_ready(Process(name="heir", command=["python3", "-c", code], sockets=[listener], once=True))
@@ -90,19 +90,19 @@ def test_held_socket__is_handed_on_as_systemd_does() -> None:
 
 def test_taken_port__is_named_and_another_used() -> None:
     written = io.StringIO()
-    with up.listen("127.0.0.1", 0) as taken:
+    with listening.listen("127.0.0.1", 0) as taken:
         port = taken.getsockname()[1]
-        with up.listen_at_or_after("127.0.0.1", port, Output(written)) as other:
+        with listening.listen_at_or_after("127.0.0.1", port, Output(written)) as other:
             assert other.getsockname()[1] != port
     assert f"port {port} is taken, using" in written.getvalue()
 
 
 def test_taken_port_that_was_asked_for__fails_with_its_name() -> None:
     with (
-        up.listen("127.0.0.1", 0) as taken,
+        listening.listen("127.0.0.1", 0) as taken,
         pytest.raises(OSError, match=f"cannot listen on .*{taken.getsockname()[1]}"),
     ):
-        up.listen("127.0.0.1", taken.getsockname()[1])
+        listening.listen("127.0.0.1", taken.getsockname()[1])
 
 
 def test_run_folder__has_one_runner(tmp_path: Path) -> None:

@@ -1,0 +1,245 @@
+"""One process of the runner: what to run, and its life over all its starts."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from socket import socket
+from typing import Any
+
+from scaling_kit.cluster import guardian
+from scaling_kit.cluster.output import Output
+
+LAUNCH = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
+
+PROBE_SECONDS = 0.05
+FIRST_BACKOFF_SECONDS = 0.1
+LAST_BACKOFF_SECONDS = 5.0
+# A start that does not last this long, or never gets ready, has failed; so many in a row are a crash loop.
+STABLE_SECONDS = 5.0
+FAILED_STARTS = 5
+LAST_WORDS_SECONDS = 0.1
+LEFTOVER_SECONDS = 0.25
+
+
+class RunnerError(Exception):
+    """A process that the others cannot do without does not run. The message says which, and why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Process:
+    """What to run. `run` keeps it running until the runner is told to stop."""
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Beside the runner's own."""
+    user: str | None = None
+    """The system user to become; needs root."""
+    folder: Path | None = None
+    sockets: Sequence[socket] = ()
+    """Listening sockets the process inherits as 3, 4, ..., with LISTEN_FDS and LISTEN_PID set."""
+    is_ready: Callable[[], bool] | None = None
+    """May block for some seconds: it is called in a thread. Without one, a process is ready when it has started."""
+    ready_within_seconds: float = 60.0
+    after: Sequence[str] = ()
+    """Names of the processes that must be ready before this one starts, and that stop after it."""
+    once: bool = False
+    """Runs to its end, and is ready when it ended with status 0. Never started again."""
+    quiet: bool = False
+    """Its output is kept back; the last lines are shown when it ends by itself or does not get ready."""
+    required: bool = True
+    """Whether everything is stopped when this one crash-loops, does not get ready, or (once) fails."""
+    stop_signal: signal.Signals = signal.SIGTERM
+    stop_within_seconds: float = 30.0
+
+
+class Child:
+    """One process as it is now, over all its starts."""
+
+    def __init__(
+        self, process: Process, *, output: Output, guard: guardian.Guard, on_change: Callable[[], None]
+    ) -> None:
+        self.process = process
+        self.ready = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self._output = output
+        self._guard = guard
+        self._on_change = on_change
+        self._popen: subprocess.Popen[bytes] | None = None
+        self._ended = asyncio.Event()
+        self._sessions: set[int] = set()
+        self._state = "waiting"
+        self._starts = 0
+        self._failed_starts = 0
+        self._background: set[asyncio.Task[None]] = set()
+        self._relay: asyncio.Task[None]
+
+    def facts(self) -> dict[str, Any]:
+        pid = self._popen.pid if self._popen and not self._ended.is_set() else None
+        return {"pid": pid, "state": self._state, "starts": self._starts}
+
+    async def keep_running(self) -> None:
+        """Start, and start again, until cancelled. Raises `RunnerError` if a required process cannot be kept."""
+        while True:
+            started_at = time.monotonic()
+            was_ready = await self._run_to_its_end()
+            if self.process.once:
+                return self._finish()
+            lasted = was_ready and time.monotonic() - started_at >= STABLE_SECONDS
+            self._failed_starts = 0 if lasted else self._failed_starts + 1
+            self._change("restarting", status=self._status())
+            if self._failed_starts >= FAILED_STARTS:
+                self._give_up(
+                    f"ended {FAILED_STARTS} times in a row soon after its start, at last with {self._status()}"
+                )
+            await asyncio.sleep(self._backoff_seconds())
+
+    async def stop(self) -> None:
+        """Ask it to stop; kill it, and what is left of its session, when it does not in time."""
+        if self._popen and not self._ended.is_set():
+            self._change("stopping")
+            self._signal(self.process.stop_signal)
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), self.process.stop_within_seconds)
+        for session in self._sessions:
+            guardian.send(signal.SIGKILL, {session})
+        if self._background:  # the last lines of its output
+            await asyncio.wait(self._background, timeout=10 * LAST_WORDS_SECONDS)
+        self._change("stopped")
+        self.stopped.set()
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+
+    def reap(self) -> None:
+        if self._popen and self._popen.poll() is not None:
+            self._ended.set()
+
+    async def _run_to_its_end(self) -> bool:
+        """Start once and wait for the end; return whether it had become ready."""
+        self._start()
+        readiness = asyncio.create_task(self._become_ready())
+        ended = asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait([readiness, ended], return_when=asyncio.FIRST_COMPLETED)
+            if readiness.done():
+                readiness.result()  # raises RunnerError if it was not ready in time
+            await ended
+            await asyncio.wait([self._relay], timeout=LAST_WORDS_SECONDS)
+            self._output.show_kept(self.process.name)
+            return readiness.done()
+        finally:
+            readiness.cancel()
+            ended.cancel()
+
+    def _start(self) -> None:
+        reading, writing = os.pipe()
+        held = [held.fileno() for held in self.process.sockets]
+        descriptors = ",".join(map(str, held))
+        program, *arguments = self.process.command
+        self._ended = asyncio.Event()
+        self._popen = subprocess.Popen(
+            [
+                *LAUNCH,
+                str(os.getpid()),
+                self.process.user or "",
+                descriptors,
+                shutil.which(program) or program,
+                *arguments,
+            ],
+            env={**os.environ, **self.process.environment},
+            cwd=self.process.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=writing,
+            stderr=subprocess.STDOUT,
+            pass_fds=held,
+            start_new_session=True,
+        )
+        os.close(writing)
+        self._relay = self._in_background(self._output.relay(self.process.name, reading, keep=self.process.quiet))
+        self._in_background(self._look_after_session(self._popen.pid, self._ended))
+        self._starts += 1
+        self._change("starting")
+
+    async def _become_ready(self) -> None:
+        try:
+            async with asyncio.timeout(self.process.ready_within_seconds):
+                await (self._ended.wait() if self.process.once else self._probe())
+        except TimeoutError:
+            self._output.show_kept(self.process.name)
+            self._change("unready")
+            self._give_up(f"not ready within {self.process.ready_within_seconds:.0f} s")
+            return
+        if not self.process.once:
+            self._change("ready")
+            self.ready.set()
+
+    async def _probe(self) -> None:
+        while self.process.is_ready and not await asyncio.to_thread(self.process.is_ready):
+            await asyncio.sleep(PROBE_SECONDS)
+
+    def _finish(self) -> None:
+        if self._popen and self._popen.returncode:
+            self._give_up(f"ended with {self._status()}")
+        self._change("done")
+        self.ready.set()
+
+    def _give_up(self, reason: str) -> None:
+        if self.process.required:
+            raise RunnerError(f"{self.process.name}: {reason}; its last lines are above.")
+        self._output.event("failed name=%s reason=%r", self.process.name, reason)
+
+    def _backoff_seconds(self) -> float:
+        doublings = min(max(self._failed_starts - 1, 0), 10)
+        return min(FIRST_BACKOFF_SECONDS * float(2**doublings), LAST_BACKOFF_SECONDS)
+
+    async def _look_after_session(self, session: int, ended: asyncio.Event) -> None:
+        """When the leader has ended, see that the rest does: workers of a killed master finish what they are doing.
+
+        Only the leader's process group is told, once: a job that runs in a group of its own (an RQ horse) is
+        waited for, and a second SIGTERM would mean "at once" to its worker.
+        """
+        self._sessions.add(session)
+        self._guard.watch(session)
+        await ended.wait()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(session, signal.SIGTERM)
+        deadline = time.monotonic() + self.process.stop_within_seconds
+        while guardian.exists(session):
+            if time.monotonic() > deadline:
+                guardian.send(signal.SIGKILL, {session})
+            await asyncio.sleep(LEFTOVER_SECONDS)
+        self._sessions.discard(session)
+        self._guard.forget(session)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._popen and not self._ended.is_set():
+            self._popen.send_signal(number)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    def _change(self, state: str, **facts: Any) -> None:
+        self._state = state
+        known = "".join(f" {name}={value!r}" for name, value in facts.items())
+        if state != "stopped":
+            self._output.event("%s name=%s pid=%s%s", state, self.process.name, self._popen and self._popen.pid, known)
+        self._on_change()
+
+    def _status(self) -> str:
+        """The exit status in words."""
+        code = self._popen.returncode if self._popen else 0
+        return f"signal {signal.Signals(-code).name}" if code < 0 else f"status {code}"
