@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
+import django
 from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 
 from scaling_kit.conf import settings as hall
+from scaling_kit.extras import check_installed, missing
 from scaling_kit.jobs.conf import settings
 
 STATELESS = "stateless"
@@ -22,19 +23,14 @@ BACKENDS = ("scaling_kit.jobs.RQBackend", "scaling_kit.jobs.backend.RQBackend")
 @register()
 def check_extra(**_: Any) -> list[CheckMessage]:
     """E001: a package of the extra is missing."""
-    missing = [package for package in ("rq", "django_rq") if find_spec(package) is None]
-    if find_spec("django.tasks") is None and find_spec("django_tasks") is None:
-        missing.append("django_tasks")
-    return [
-        Error(f"scaling_kit.jobs needs {package}.", hint="pip install scaling-kit[jobs]", id="scaling_kit_jobs.E001")
-        for package in missing
-    ]
+    tasks_api = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
+    return check_installed("jobs", ["rq", "django_rq", tasks_api])
 
 
 @register()
 def check_queues(**_: Any) -> list[CheckMessage]:
     """E003, E004: where the queues are."""
-    if find_spec("rq") is None:
+    if missing(["rq"]):
         return []
     return [message for name in getattr(django_settings, "RQ_QUEUES", {}) for message in _check_queue(name)]
 
