@@ -244,4 +244,4 @@ def test_documented_settings_and_checks__are_the_ones_there_are() -> None:
     for name, default in JobsSettings.defaults().items():
         assert f"| `{name}` | {default} |" in page
     source = Path(checks.__file__).read_text()
-    assert set(re.findall(r"scaling_kit_jobs\.[EW]\d+", source)) == set(re.findall(r"scaling_kit_jobs\.[EW]\d+", page))
+    assert set(re.findall(r"\b[EW]\d{3}\b", source)) == set(re.findall(r"scaling_kit_jobs\.([EW]\d{3})", page))
