@@ -246,12 +246,16 @@ def insist(action: Callable[[], T]) -> T:
     announced = False
     while True:
         try:
-            return action()
+            result = action()
         except AWAY as error:
             if not announced:
                 logger.warning("redis_reachable=False pid=%s waiting to go on, error=%r", os.getpid(), error)
             announced = True
             time.sleep(RETRY_SECONDS)
+        else:
+            if announced:
+                logger.info("redis_reachable=True pid=%s", os.getpid())
+            return result
 
 
 def move_due(queue_name: str, lease: Lease, *, limit: int = 500) -> tuple[int, float | None, list[str]]:

@@ -223,14 +223,15 @@ def test_redis_restarted__the_fleet_stays_and_goes_on(tmp_path: Path, keys_of_on
         with running(server):
             process = fleet.start("--processes", "1", REDIS_URL=server.url)
             before = fleet.worker_pids(1)
-            tasks.work_for.using(queue_name=names[1]).enqueue("job", 2)
-            pid_of_the_job("job")
-        wait_until(lambda: "redis_reachable=False" in fleet.log(process))
+            meanwhile = tasks.add_slowly.using(queue_name=names[1]).enqueue(1, 2, seconds=1.5)
+            wait_until(lambda: meanwhile.refresh() or meanwhile.status == TaskResultStatus.RUNNING)
+        wait_until(lambda: "redis_reachable=False" in fleet.log(process) and "waiting to go on" in fleet.log(process))
         with running(server):
             result = tasks.add.using(queue_name=names[1]).enqueue(1, 1)
             wait_until(lambda: result.refresh() or result.is_finished)
             assert (process.poll(), fleet.workers_of(process)) == (None, before)
-            wait_for("job")
+            meanwhile.refresh()
+            assert (meanwhile.return_value, meanwhile.attempts) == (3, 1), "its outcome waited for Redis"
             assert "redis_reachable=True" in fleet.stop(process)
 
 

@@ -60,6 +60,13 @@ def append_at_once(name: str) -> None:
 
 
 @task
+def add_slowly(a: int, b: int, seconds: float) -> int:
+    """Touches no Redis while it works."""
+    time.sleep(seconds)
+    return a + b
+
+
+@task
 def work_for(name: str, seconds: float) -> None:
     """Note the start, by the pid, and the end."""
     note(name, f"started {os.getpid()}")
