@@ -138,13 +138,13 @@ def _server(front: Front) -> list[str]:
 
 
 def _web(front: Front) -> list[str]:
-    """A request whose process died, POST or not, is tried once more: it may then run twice."""
+    """A request whose process died is tried once more, unless it is one that must not run twice, such as a POST."""
     connection = '""' if len(front.web) > 1 else "close"
     return [
         "proxy_pass http://web;",
         *_client_headers(),
         f"proxy_set_header Connection {connection};",
-        "proxy_next_upstream error timeout http_502 http_503 non_idempotent;",
+        "proxy_next_upstream error timeout http_502 http_503;",
         "proxy_next_upstream_tries 2;",
     ]
 
