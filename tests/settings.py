@@ -2,6 +2,8 @@
 
 import os
 import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import dj_database_url
@@ -9,12 +11,17 @@ import dj_database_url
 from scaling_kit import embedded, recipes
 
 
+def _picked_once(name: str, pick: Callable[[], object]) -> str:
+    """The same in every process that a test run starts; each worker of pytest-xdist is a run of its own."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    return os.environ.setdefault(f"SCALING_KIT_TEST_{worker}{name}", str(pick()))
+
+
 def _port(name: str) -> int:
-    """A port picked once per test run; the processes that tests start inherit it."""
-    return int(os.environ.setdefault(f"SCALING_KIT_TEST_{name}_PORT", str(embedded.free_port())))
+    return int(_picked_once(f"{name}_PORT", embedded.free_port))
 
 
-FOLDER = Path(os.environ.setdefault("SCALING_KIT_TEST_FOLDER", tempfile.mkdtemp(prefix="scaling_kit-")))
+FOLDER = Path(_picked_once("FOLDER", partial(tempfile.mkdtemp, prefix="scaling_kit-")))
 FOLDER.chmod(0o755)  # PostgreSQL runs as another user when the tests run as root
 VALKEY = embedded.Valkey(folder=FOLDER / "valkey", port=_port("VALKEY"))
 S3 = embedded.S3(

@@ -12,9 +12,11 @@ from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 
+from scaling_kit import members
 from scaling_kit.conf import settings as hall
 from scaling_kit.extras import check_installed, missing
 from scaling_kit.jobs.conf import settings
+from scaling_kit.redis import RedisError
 
 STATELESS = "stateless"
 BACKENDS = ("scaling_kit.jobs.RQBackend", "scaling_kit.jobs.backend.RQBackend")
@@ -76,6 +78,25 @@ def check_serializers(**_: Any) -> list[CheckMessage]:
         )
         for name, queue in getattr(django_settings, "RQ_QUEUES", {}).items()
         if "json" not in str(queue.get("SERIALIZER", "")).lower()
+    ]
+
+
+@register(STATELESS, deploy=True)
+def check_workers(**_: Any) -> list[CheckMessage]:
+    """W007: a queue whose jobs wait for ever, because no living worker listens to it."""
+    try:
+        workers = [member for member in members.fetch_members() if member["role"] == "worker"]
+    except (RedisError, ValueError):
+        return []  # the hall's check of Redis says so
+    served = {name for worker in workers for name in worker.get("queues", "").split(",")}
+    return [
+        CheckWarning(
+            f"No worker that runs now listens to the queue {name!r}.",
+            hint=f"manage.py runworkers --queues ...,{name}",
+            id="scaling_kit_jobs.W007",
+        )
+        for name in getattr(django_settings, "RQ_QUEUES", {})
+        if name not in served
     ]
 
 

@@ -7,6 +7,13 @@ import pytest
 from tests.acceptance.demo import Demo
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Of several processes of pytest, one runs a whole file: what a file starts is started once."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.name))
+
+
 @pytest.fixture(scope="session")
 def demo() -> Iterator[Demo]:
     """One running demo for all tests: a photo is picked every second, a lease lasts two."""

@@ -14,6 +14,9 @@ from websockets.sync.client import connect
 from tests.acceptance.demo import Demo
 from tests.acceptance.wall import Person, feed, picture
 
+pytestmark = pytest.mark.xdist_group("demo")  # one running demo for all of them
+
+
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 JPEG = {"name": "a.jpg", "size": 1000, "type": "image/jpeg"}
 

@@ -14,6 +14,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from tests.acceptance.demo import Demo
 from tests.acceptance.wall import picture
 
+pytestmark = pytest.mark.xdist_group("demo")  # one running demo for all of them
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 # Without these, chromium looks for its maker's hosts at every start.
 QUIET = ["--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run"]

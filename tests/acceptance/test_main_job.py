@@ -16,6 +16,8 @@ from scaling_kit.testing import wait_until
 from tests.acceptance.demo import Demo
 from tests.acceptance.wall import Person, feed, leader, members, picture, wait_until_shown
 
+pytestmark = pytest.mark.xdist_group("demo")  # one running demo for all of them
+
 
 @pytest.fixture
 def ada(demo: Demo) -> Iterator[Person]:

@@ -1,9 +1,11 @@
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
 from django.core.checks import run_checks
 from django.test import override_settings
 
+from scaling_kit import members
 from scaling_kit.checks import STATELESS
 
 LOCAL = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
@@ -23,6 +25,7 @@ def stateless() -> set[str]:
 
 
 def test_settings_of_the_tests__stateless() -> None:
+    members.Member("worker", queues=",".join(django_settings.RQ_QUEUES)).beat()
     assert stateless() == set()
 
 

@@ -4,10 +4,12 @@ import threading
 
 import pytest
 from django.conf import settings
+from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 from rq.registry import StartedJobRegistry
 
+from scaling_kit import members, recipes
 from scaling_kit.jobs import queues as places
 from scaling_kit.jobs.status import snapshot
 from scaling_kit.jobs.tasks import TaskResult, TaskResultStatus
@@ -222,3 +224,12 @@ def _execution(worker: object, found: places.Claimed):
     from rq.executions import Execution
 
     return Execution(found.execution_id, found.job_id, places.connection(found.queue_name), "test")
+
+
+def test_queue_that_no_worker_listens_to__found() -> None:
+    members.Member("worker", queues="high,default").beat()
+    with override_settings(RQ_QUEUES=recipes.rq_queues(settings.REDIS_URL)):
+        found = run_checks(tags=["stateless"], include_deployment_checks=True)
+    assert [message.msg for message in found if message.id == "scaling_kit_jobs.W007"] == [
+        "No worker that runs now listens to the queue 'low'."
+    ]
