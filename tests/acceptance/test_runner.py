@@ -9,9 +9,11 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 import psutil
@@ -122,16 +124,20 @@ def test_killed_master__leaves_none_of_its_workers(site: Callable[..., Site]) ->
         assert_gone(workers, within_seconds=5)
 
 
-def test_killed_web_worker__its_requests_are_answered_by_another(site: Callable[..., Site]) -> None:
+@pytest.mark.parametrize(("body", "is_answered"), [(None, True), (b"must not run twice", False)])
+def test_web_worker_killed_under_a_request__only_a_get_is_tried_again(
+    site: Callable[..., Site], body: bytes | None, is_answered: bool
+) -> None:
     running = site("--websocket=0")
-    answers: list[str] = []
-    slow = threading.Thread(target=lambda: answers.append(fetch(f"{running.url}/?seconds=1.5", b"once")))
-    slow.start()
-    busy = wait_until(lambda: busy_worker(running.pid("web")), what="a worker has the request")
-    os.kill(busy, signal.SIGKILL)
-    slow.join()
-    assert len(answers) == 1
-    assert int(answers[0].split()[0]) != busy
+    with ThreadPoolExecutor() as client:
+        slow = client.submit(fetch, f"{running.url}/?seconds=1.5", body)
+        busy = wait_until(lambda: busy_worker(running.pid("web")), what="a worker has the request")
+        os.kill(busy, signal.SIGKILL)
+        if is_answered:
+            assert int(slow.result().split()[0]) != busy
+        else:
+            with pytest.raises(HTTPError, match="502"):
+                slow.result()
 
 
 def busy_worker(master: int) -> int | None:

@@ -1,9 +1,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
+from django.db import connections
 from django.test import override_settings
 
 from scaling_kit import recipes
@@ -26,6 +28,13 @@ class Queues:
         """Run what is waiting, here and now."""
         with in_process_worker(self.names, forks=forks) as worker:
             worker.run()
+
+
+@pytest.fixture(autouse=True)
+def no_connections(django_db_blocker: Any) -> None:
+    """None that an earlier test has left: a worker looks after those, which pytest-django forbids."""
+    with django_db_blocker.unblock():
+        connections.close_all()
 
 
 @pytest.fixture
