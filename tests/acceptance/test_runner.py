@@ -136,8 +136,9 @@ def test_web_worker_killed_under_a_request__only_a_get_is_tried_again(
         if is_answered:
             assert int(slow.result().split()[0]) != busy
         else:
-            with pytest.raises(HTTPError, match="502"):
+            with pytest.raises(HTTPError, match="502") as refused:
                 slow.result()
+            refused.value.close()
 
 
 def busy_worker(master: int) -> int | None:
