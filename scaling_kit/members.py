@@ -82,7 +82,8 @@ class Member:
                 [self.id, round(settings.TTL_SECONDS * 1000), len(fields), *flat, *increments],
             )
         except RedisError:
-            _counts.update(counted)  # counted again with the next beat
+            for name, amount in counted.items():  # counted again with the next beat
+                count(name, amount)
             raise
 
     def _facts(self) -> dict[str, Any]:
@@ -119,6 +120,7 @@ class Member:
 
 
 _counts: Counter[str] = Counter()
+_counting = threading.Lock()
 _current: Member | None = None
 
 
@@ -137,7 +139,8 @@ def current() -> Member | None:
 
 def count(name: str, amount: int = 1) -> None:
     """Add to a counter of the whole cluster. Reaches Redis with the next beat; at most one beat is lost by kill -9."""
-    _counts[name] += amount
+    with _counting:
+        _counts[name] += amount
 
 
 def forget(pid: int) -> None:
@@ -169,10 +172,19 @@ def fetch_totals() -> dict[str, int]:
 
 
 def _take_counts() -> dict[str, int]:
-    taken = {}
-    for name in list(_counts):
-        taken[name] = _counts.pop(name)
+    with _counting:
+        taken = dict(_counts)
+        _counts.clear()
     return taken
+
+
+def _leave_counts_to_the_parent() -> None:
+    global _counting
+    _counting = threading.Lock()  # another thread of the parent may have held it at the moment of the fork
+    _counts.clear()
+
+
+os.register_at_fork(after_in_child=_leave_counts_to_the_parent)
 
 
 def _record_key(member: str) -> str:

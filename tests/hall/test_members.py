@@ -1,4 +1,5 @@
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 from django.test import override_settings
 
@@ -40,3 +41,13 @@ def test_counters__summed_over_beats() -> None:
     members.count("tests.seen")
     member.beat()
     assert members.fetch_totals()["tests.seen"] == 3
+
+
+def test_many_threads_count_while_it_beats__nothing_lost_or_counted_twice() -> None:
+    member = members.Member("web")
+    with ThreadPoolExecutor(4) as threads:
+        counting = [threads.submit(lambda: [members.count("tests.threads") for _ in range(5000)]) for _ in range(4)]
+        while not all(each.done() for each in counting):
+            member.beat()
+    member.beat()
+    assert members.fetch_totals()["tests.threads"] == 20_000
