@@ -24,7 +24,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now
 
 from scaling_kit import members
-from scaling_kit.jobs import attempts, queues
+from scaling_kit.jobs import queues, results
 from scaling_kit.jobs.conf import settings
 from scaling_kit.jobs.job import RUN_TASK, TASK_FIELD, Job
 from scaling_kit.jobs.tasks import (
@@ -167,7 +167,7 @@ class RQBackend(BaseTaskBackend):
             return None
         job = Job(result_id, connection=redis)
         job.restore(fields)
-        return attempts.task_result(job, attempts.decoded(record))
+        return results.task_result(job, results.decoded(record))
 
 
 def _text(value: object) -> str:

@@ -19,10 +19,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scaling_kit import members
-from scaling_kit.jobs import queues, upkeep
+from scaling_kit.jobs import queues, transitions, upkeep
 from scaling_kit.jobs.conf import settings
+from scaling_kit.jobs.deaths import hand_back_all
 from scaling_kit.jobs.processes import SIGNALS, Child, fork, how_it_ended, kill, kill_group, same_command, wait_status
-from scaling_kit.jobs.worker import Worker, hand_back_all
+from scaling_kit.jobs.worker import WORN_OUT, Worker, WorkerOptions
 from scaling_kit.redis import RedisError
 
 logger = logging.getLogger(__name__)
@@ -43,10 +44,12 @@ class Fleet:
     """What `runworkers` was asked for."""
 
     processes: int
-    queue_names: tuple[str, ...]
-    forks: bool = True
+    worker: WorkerOptions
     grace_seconds: float = 30.0
-    burst: bool = False
+
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        return self.worker.order.queue_names
 
 
 class Supervisor:
@@ -138,8 +141,7 @@ class Supervisor:
         os.set_blocking(ready_fd, False)
 
         def work() -> int:
-            fleet = self.fleet
-            worker = queues.insist(lambda: Worker(fleet.queue_names, name=name, forks=fleet.forks, burst=fleet.burst))
+            worker = queues.insist(lambda: Worker(self.fleet.worker, name=name))
             return worker.run(on_ready=lambda: os.close(tell_fd))
 
         self._beat_at = 0.0
@@ -187,14 +189,16 @@ class Supervisor:
         members.forget(child.pid)
         how = how_it_ended(status)
         logger.log(
-            logging.INFO if status == 0 else logging.WARNING,
+            logging.INFO if status == 0 or _is_worn_out(status) else logging.WARNING,
             "worker ended pid=%s name=%s %s",
             child.pid,
             child.name,
             how,
         )
         if status == 0:
-            self.processes -= 1 if self.fleet.burst else 0  # it found nothing more to do
+            self.processes -= 1 if self.fleet.worker.burst else 0  # it found nothing more to do
+            return
+        if _is_worn_out(status):
             return
         self._owed[child.name] = f"the worker was {how}" if self._stop_by is None else "the grace period was over"
         jobs = self._settle_debts()
@@ -206,10 +210,10 @@ class Supervisor:
         jobs = 0
         for name, reason in list(self._owed.items()):
             try:
-                executions = queues.executions(self.fleet.queue_names[0], name)
+                executions = transitions.executions(self.fleet.queue_names[0], name)
                 killed = self._stop_by is None
                 jobs += hand_back_all(name, executions, reason=reason, killed=killed)
-                queues.forget_worker(self.fleet.queue_names[0], name)
+                transitions.forget_worker(self.fleet.queue_names[0], name)
             except RedisError as error:
                 self._redis_is_away(error)
                 if self._stop_by is not None and time.monotonic() > self._stop_by + 5:
@@ -273,7 +277,7 @@ class Supervisor:
             return
         self._beat_at = time.monotonic() + settings.WORKER_TTL_SECONDS / 5
         try:
-            queues.beat(self.fleet.queue_names[0], [child.name for child in self._workers])
+            transitions.beat(self.fleet.queue_names[0], [child.name for child in self._workers])
             self._member.update(state="stopping" if self._stop_by else "running", processes=self.processes)
             self._member.beat()
         except RedisError as error:
@@ -303,3 +307,7 @@ class Supervisor:
     def _leave(self) -> None:
         members.forget(os.getpid())
         logger.info("supervisor ended status=%s", self.status)
+
+
+def _is_worn_out(status: int) -> bool:
+    return os.WIFEXITED(status) and os.WEXITSTATUS(status) == WORN_OUT

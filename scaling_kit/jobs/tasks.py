@@ -90,6 +90,9 @@ class Retry:
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
+    def applies_to(self, _error: BaseException) -> bool:
+        return True
+
     def delay_seconds(self, retries_done: int) -> float:
         """How long to wait before the next attempt."""
         if self.delays:
