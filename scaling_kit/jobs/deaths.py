@@ -8,6 +8,7 @@ from functools import partial
 
 from django.utils import timezone
 from rq.callbacks import execute_stopped_callback
+from rq.defaults import RQ_KEY_PREFIX
 from rq.job import JobStatus
 
 from scaling_kit.jobs import queues, results, transitions
@@ -18,6 +19,20 @@ from scaling_kit.jobs.transitions import Claimed, Ended
 from scaling_kit.lease import Lease
 
 logger = logging.getLogger(__name__)
+
+
+def last_started_first(executions: Sequence[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:
+    """Executions, (queue name, job id, execution id, worker), in the order in which to hand them back.
+
+    Each goes to the head of its queue, so this way the jobs wait there as they had waited before.
+    """
+    if not executions:
+        return []
+    pipeline = queues.connection(executions[0][0]).pipeline(transaction=False)
+    for _, job_id, execution_id, _ in executions:
+        pipeline.hget(f"{RQ_KEY_PREFIX}:execution:{job_id}:{execution_id}", "created_at")
+    started_at = dict(zip(executions, (float(text or 0) for text in pipeline.execute()), strict=True))
+    return sorted(executions, key=lambda execution: started_at[execution], reverse=True)
 
 
 def hand_back_all(

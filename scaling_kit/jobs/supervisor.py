@@ -22,7 +22,7 @@ from scaling_kit import members
 from scaling_kit.jobs import queues, transitions, upkeep
 from scaling_kit.jobs.autoscale import Bounds, Load, Policy, observe
 from scaling_kit.jobs.conf import settings
-from scaling_kit.jobs.deaths import hand_back_all
+from scaling_kit.jobs.deaths import hand_back_all, last_started_first
 from scaling_kit.jobs.processes import SIGNALS, Child, fork, how_it_ended, kill, kill_group, same_command, wait_status
 from scaling_kit.jobs.worker import WORN_OUT, Worker, WorkerOptions
 from scaling_kit.redis import RedisError
@@ -100,7 +100,7 @@ class Supervisor:
     def _handle_signals(self) -> None:
         """Wait for a signal, or the next tick."""
         try:
-            signum = self._signals.get(timeout=TICK_SECONDS if self._is_calm() else 0.05)
+            signum = self._signals.get(timeout=self._tick_seconds())
         except stdlib_queue.Empty:
             return
         handlers: dict[int, Callable[[], None]] = {
@@ -112,6 +112,11 @@ class Supervisor:
             signal.SIGTTOU: lambda: self._resize(-1),
         }
         handlers.get(signum, lambda: None)()
+
+    def _tick_seconds(self) -> float:
+        until_fork = self._fork_at - time.monotonic()
+        calm = until_fork if 0 < until_fork < TICK_SECONDS else TICK_SECONDS
+        return calm if self._is_calm() else 0.05
 
     def _is_calm(self) -> bool:
         """Nothing is under way that would have to be looked at often."""
@@ -246,18 +251,34 @@ class Supervisor:
 
     def _settle_debts(self) -> int:
         """Hand back the jobs of workers that died; kept in mind until Redis can be told."""
+        if self._are_more_to_die():
+            return 0
+        try:
+            jobs = self._hand_back_owed()
+        except RedisError as error:
+            self._redis_is_away(error)
+            if self._stop_by is not None and time.monotonic() > self._stop_by + 5:
+                self._owed.clear()  # the sweep of another host hands them back
+            return 0
+        return jobs
+
+    def _are_more_to_die(self) -> bool:
+        """The grace period is over: all are killed together, so that their jobs are handed back in order."""
+        now = time.monotonic()
+        return self._stop_by is not None and bool(self._workers) and self._stop_by <= now < self._stop_by + 1
+
+    def _hand_back_owed(self) -> int:
+        executions = [
+            (*execution, name)
+            for name in self._owed
+            for execution in transitions.executions(self.fleet.queue_names[0], name)
+        ]
         jobs = 0
-        for name, reason in list(self._owed.items()):
-            try:
-                executions = transitions.executions(self.fleet.queue_names[0], name)
-                killed = self._stop_by is None
-                jobs += hand_back_all(name, executions, reason=reason, killed=killed)
-                transitions.forget_worker(self.fleet.queue_names[0], name)
-            except RedisError as error:
-                self._redis_is_away(error)
-                if self._stop_by is not None and time.monotonic() > self._stop_by + 5:
-                    self._owed.clear()  # the sweep of another host hands them back
-                return jobs
+        for queue_name, job_id, execution_id, name in last_started_first(executions):
+            execution = (queue_name, job_id, execution_id)
+            jobs += hand_back_all(name, [execution], reason=self._owed[name], killed=self._stop_by is None)
+        for name in list(self._owed):
+            transitions.forget_worker(self.fleet.queue_names[0], name)
             del self._owed[name]
         return jobs
 

@@ -16,7 +16,7 @@ from rq.worker_registration import clean_worker_registry
 
 from scaling_kit.jobs import queues, transitions
 from scaling_kit.jobs.conf import settings
-from scaling_kit.jobs.deaths import hand_back_all
+from scaling_kit.jobs.deaths import hand_back_all, last_started_first
 from scaling_kit.leadership import Candidate, Duty
 from scaling_kit.lease import Lease
 from scaling_kit.redis import Purpose, client
@@ -39,9 +39,11 @@ def hand_back_orphans(lease: Lease) -> None:
     """Put jobs of workers that are silent back at the head of their queue."""
     sure_after = settings.WORKER_TTL_SECONDS * SUSPICION_SHARE
     for queue_name in queues.names():
-        for job_id, execution_id, worker in transitions.find_orphans(queue_name, lease, sure_after_seconds=sure_after):
-            execution = (queue_name, job_id, execution_id)
-            hand_back_all(worker, [execution], reason="its host fell silent", killed=True, lease=lease)
+        found = transitions.find_orphans(queue_name, lease, sure_after_seconds=sure_after)
+        for name, job_id, execution_id, worker in last_started_first([(queue_name, *orphan) for orphan in found]):
+            hand_back_all(
+                worker, [(name, job_id, execution_id)], reason="its host fell silent", killed=True, lease=lease
+            )
 
 
 def tidy(_lease: Lease) -> None:

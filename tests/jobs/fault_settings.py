@@ -9,4 +9,4 @@ for name in [found for found in globals() if found.startswith("SCALING_KIT_JOBS_
 
 for name, value in os.environ.items():
     if name.startswith("TEST_JOBS_"):
-        globals()[name.replace("TEST", "SCALING_KIT", 1)] = float(value)
+        globals()[name.replace("TEST", "SCALING_KIT", 1)] = int(value) if value.isdigit() else float(value)

@@ -1,5 +1,6 @@
 """Tasks of the tests of faults. What they did is left in a file, which outlives Redis and whoever is killed."""
 
+import ctypes
 import os
 import time
 
@@ -20,12 +21,12 @@ def work(path: str, name: str, seconds: float) -> int:
 
 @task
 def hold_the_interpreter(path: str, name: str, seconds: float) -> None:
-    """No other thread of the process gets to run but for moments, nor does a signal handler."""
+    """As C code does that computes for long: no other thread of the process gets to run."""
     journal = Journal(path)
     journal.note("started", name)
     deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        sum(range(20_000_000))
+    while time.monotonic() < deadline:  # a signal ends the C function's sleep
+        ctypes.PyDLL(None).usleep(int(1e6 * max(0, deadline - time.monotonic())))
     journal.note("ended", name)
 
 
@@ -36,3 +37,11 @@ def hang_the_first_time(context: TaskContext, path: str, name: str) -> None:
     if context.attempt == 1:
         time.sleep(120)
     journal.note("ended", name)
+
+
+def plain(path: str, name: str) -> int:
+    """Not a task: a function that a plain django-rq project enqueues."""
+    journal = Journal(path)
+    journal.note("started", name)
+    journal.note("ended", name)
+    return os.getpid()
