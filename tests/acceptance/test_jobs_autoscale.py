@@ -4,8 +4,6 @@
 import signal
 import subprocess
 
-import pytest
-
 from scaling_kit.members import fetch_members
 from scaling_kit.testing import wait_until
 from tests.jobs import tasks
@@ -24,9 +22,8 @@ def shown(process: subprocess.Popen[bytes]) -> tuple[str, str]:
     return member["autoscale"], member["processes"]
 
 
-@pytest.mark.parametrize("mode", ["fork", "simple"])
-def test_burst_then_quiet__up_to_the_most_and_back_to_the_least(queues: Queues, fleet: Fleet, mode: str) -> None:
-    process = start(fleet, "1:3", "--mode", mode)
+def test_burst_then_quiet__up_to_the_most_and_back_to_the_least(queues: Queues, fleet: Fleet) -> None:
+    process = start(fleet, "1:3", "--mode", "fork")
     wait_until(lambda: shown(process) == ("1:3", "1"))
     results = [tasks.add_slowly.using(queue_name=queues.default).enqueue(1, 1, seconds=0.3) for _ in range(20)]
     wait_until(lambda: len(fleet.workers_of(process)) == 3, what="three workers")
