@@ -88,7 +88,7 @@ class Worker:
         return ForkRunner(self._plain) if self.options.mode == "fork" else InlineRunner(self._plain)
 
     def _is_done(self) -> bool:
-        return self._stopping or self._is_worn_out() or self._runner.is_stuck()
+        return self._stopping or self._is_worn_out() or bool(self._runner.stuck())
 
     def _step(self) -> None:
         look_again_seconds = self._runner.look()
@@ -103,7 +103,7 @@ class Worker:
 
     def _drain(self) -> None:
         """Let the jobs in hand end; the supervisor sees to it that this does not take for ever."""
-        while self._runner.running() and not self._runner.is_stuck():
+        while len(self._runner.running()) > len(self._runner.stuck()):
             self._wait_awake(min(IDLE_SECONDS, self._runner.look()))
 
     def _leave(self) -> None:

@@ -10,6 +10,8 @@ from rq import get_current_job
 from scaling_kit.jobs.tasks import Retry, TaskContext, task
 from scaling_kit.redis import Purpose, client, key
 
+hoard: list[bytes] = []
+
 
 def note(name: str, value: object) -> None:
     client(Purpose.SCRIPT).rpush(key("done", name), str(value))
@@ -107,6 +109,24 @@ def busy_and_retried(name: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         time.sleep(0.001)
+
+
+@task(takes_context=True, timeout=1)
+def stuck_the_first_time(context: TaskContext, name: str) -> None:
+    """No exception reaches a thread that waits in C code."""
+    if context.attempt == 1:
+        time.sleep(60)
+
+
+@task
+def own_pid() -> int:
+    return os.getpid()
+
+
+@task
+def grow() -> int:
+    hoard.append(b"x" * (400 << 20))
+    return os.getpid()
 
 
 @task
