@@ -25,14 +25,12 @@ from rq.utils import as_text, now, utcformat
 
 from scaling_kit.jobs.conf import settings
 from scaling_kit.lease import Lease
-from scaling_kit.prepared import PreparedJob
 from scaling_kit.redis import ConnectionFailures, Purpose, Script, client, key
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ENQUEUE = Script.beside(__file__, "enqueue", idempotent=True)
 CLAIM = Script.beside(__file__, "claim", idempotent=True)
 HAND_BACK = Script.beside(__file__, "hand_back", idempotent=True)
 BEAT = Script.beside(__file__, "beat", idempotent=True)
@@ -133,29 +131,13 @@ def record_key(job_id: str) -> str:
     return key("jobs", "record", job_id)
 
 
-def prepared(queue_name: str, job_id: str, fields: Mapping[str, str | bytes], priority: int = 0) -> PreparedJob:
-    """A job for a queue. The set it is announced in is RQ's set of queues, or the queue's set of priorities."""
-    return PreparedJob(
-        id=job_id,
-        hash_key=job_key(job_id),
-        fields=fields,
-        queue_key=queue_key(queue_name, priority),
-        queues_key=priorities_key(queue_name) if priority else f"{RQ_KEY_PREFIX}:queues",
-        queue_name=str(priority) if priority else queue_key(queue_name),
-        redis_url=url(queue_name),
-    )
+def log_key(job_id: str) -> str:
+    return key("jobs", "log", job_id)
 
 
-def enqueue(queue_name: str, job: PreparedJob, *, run_at: float | None = None) -> bool:
-    """Enqueue, or keep until `run_at` (epoch seconds). False if a job of that id was there already.
-
-    Safe to repeat after a lost reply. Raises `redis.RedisError` when Redis does not answer.
-    """
-    flat = [item for pair in job.fields.items() for item in pair]
-    target = job.queue_key if run_at is None else scheduled_key(queue_name)
-    keys = [job.hash_key, job.queues_key, target, bell_key(queue_name)]
-    score = "" if run_at is None else repr(run_at)
-    return bool(ENQUEUE(connection(queue_name), keys, [job.id, job.queue_name, score, *flat]))
+def event_channel(job_id: str) -> str:
+    """Where what happens to a job is published."""
+    return key("jobs", "event", job_id)
 
 
 def claim(queue_names: Sequence[str], worker: str, execution_id: str) -> Claimed | None:
