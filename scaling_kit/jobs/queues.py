@@ -1,4 +1,4 @@
-"""Where the queues are, how their keys are spelled, and the scripts that write them.
+"""Where the queues are, and how their keys are spelled.
 
 The keys are RQ's own, so that its producers, `Job.fetch` and dashboards go on working. Beside them the kit keeps,
 per queue, one list for each priority other than 0 (`rq:queue:default:p50`), a set of the priorities in use, and a
@@ -21,14 +21,11 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.queue import Queue
 
 from scaling_kit.jobs.job import Job
-from scaling_kit.prepared import PreparedJob
-from scaling_kit.redis import ConnectionFailures, Purpose, Script, client, key
+from scaling_kit.redis import ConnectionFailures, Purpose, client, key
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-ENQUEUE = Script.beside(__file__, "enqueue", idempotent=True)
 
 # What says that Redis does not answer now, or takes no writes, and may in a moment.
 AWAY = (
@@ -140,31 +137,6 @@ def event_channel(job_id: str) -> str:
 def paused_key() -> str:
     """The names of the queues from which nothing is taken for now."""
     return key("jobs", "paused")
-
-
-def prepared(queue_name: str, job_id: str, fields: Mapping[str, str | bytes], priority: int = 0) -> PreparedJob:
-    """A job for a queue. The set it is announced in is RQ's set of queues, or the queue's set of priorities."""
-    return PreparedJob(
-        id=job_id,
-        hash_key=job_key(job_id),
-        fields=fields,
-        queue_key=queue_key(queue_name, priority),
-        queues_key=priorities_key(queue_name) if priority else f"{RQ_KEY_PREFIX}:queues",
-        queue_name=str(priority) if priority else queue_key(queue_name),
-        redis_url=url(queue_name),
-    )
-
-
-def enqueue(queue_name: str, job: PreparedJob, *, run_at: float | None = None) -> bool:
-    """Enqueue, or keep until `run_at` (epoch seconds). False if a job of that id was there already.
-
-    Safe to repeat after a lost reply. Raises `redis.RedisError` when Redis does not answer.
-    """
-    flat = [item for pair in job.fields.items() for item in pair]
-    target = job.queue_key if run_at is None else scheduled_key(queue_name)
-    keys = [job.hash_key, job.queues_key, target, bell_key(queue_name)]
-    score = "" if run_at is None else repr(run_at)
-    return bool(ENQUEUE(connection(queue_name), keys, [job.id, job.queue_name, score, *flat]))
 
 
 def insist(action: Callable[[], T]) -> T:
