@@ -19,6 +19,10 @@ class JobsSettings(Settings, prefix="SCALING_KIT_JOBS_"):
     LEASE_SECONDS: float = 10.0
     # So many workers in a row that die within ten seconds, without a job to blame, end `runworkers`.
     CRASH_LIMIT: int = 5
+    # With --autoscale: the oldest job may wait for so long before workers are added; and for so long nothing must
+    # wait, and a worker be idle, before one of them goes.
+    AUTOSCALE_LATENCY_SECONDS: float = 1.0
+    AUTOSCALE_QUIET_SECONDS: float = 30.0
 
 
 settings = JobsSettings()

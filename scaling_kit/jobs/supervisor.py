@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from scaling_kit import members
 from scaling_kit.jobs import queues, transitions, upkeep
+from scaling_kit.jobs.autoscale import Bounds, Load, Policy, observe
 from scaling_kit.jobs.conf import settings
 from scaling_kit.jobs.deaths import hand_back_all
 from scaling_kit.jobs.processes import SIGNALS, Child, fork, how_it_ended, kill, kill_group, same_command, wait_status
@@ -29,6 +30,7 @@ from scaling_kit.redis import RedisError
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
+OBSERVE_SECONDS = 1.0
 # A worker that lived so long is not part of a crash loop.
 SETTLED_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 5.0
@@ -46,6 +48,7 @@ class Fleet:
     processes: int
     worker: WorkerOptions
     grace_seconds: float = 30.0
+    autoscale: Bounds | None = None
 
     @property
     def queue_names(self) -> tuple[str, ...]:
@@ -56,6 +59,8 @@ class Supervisor:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.processes = fleet.processes
+        self._policy = Policy(fleet.autoscale) if fleet.autoscale else None
+        self._observe_at = 0.0
         self.status = 0
         self._workers: list[Child] = []
         self._upkeep: Child | None = None
@@ -66,7 +71,7 @@ class Supervisor:
         self._fork_at = 0.0
         self._beat_at = 0.0
         self._owed: dict[str, str] = {}
-        self._member = members.Member("supervisor")
+        self._member = members.Member("supervisor", autoscale=fleet.autoscale or "")
         self._redis_reachable = True
 
     def run(self) -> int:
@@ -82,6 +87,7 @@ class Supervisor:
             self._handle_signals()
             self._reap()
             self._settle_debts()
+            self._autoscale()
             self._retire_surplus()
             self._follow_probe()
             self._enforce_grace()
@@ -118,10 +124,33 @@ class Supervisor:
             self._retire(child)
 
     def _resize(self, change: int) -> None:
+        if self._policy:
+            logger.warning("supervisor not resized: --autoscale %s decides", self._policy.bounds)
+            return
         self.processes = max(1, self.processes + change)
         logger.info("supervisor resized processes=%s", self.processes)
 
     # --- workers
+
+    def _autoscale(self) -> None:
+        """Follow the queues. While they cannot be seen, keep what there is."""
+        now = time.monotonic()
+        if self._policy is None or self._stop_by is not None or now < self._observe_at:
+            return
+        self._observe_at = now + OBSERVE_SECONDS
+        try:
+            load = self._observe()
+        except RedisError:
+            self._policy.forget()
+            return
+        wanted = self._policy.wanted(now, load, self.processes)
+        if wanted != self.processes:
+            seen = (load.waiting, load.oldest_seconds, len(load.busy))
+            logger.info("supervisor resized processes=%s waiting=%s oldest_seconds=%.3f busy=%s", wanted, *seen)
+            self.processes, self._beat_at = wanted, 0.0
+
+    def _observe(self) -> Load:
+        return observe(self.fleet.queue_names, [child.name for child in self._workers if not child.stopping])
 
     def _fill(self) -> None:
         """Fork the workers that are missing; while outdated ones remain, one more than asked for."""
@@ -151,11 +180,21 @@ class Supervisor:
         return Child(name=name, pid=pid, ready_fd=ready_fd)
 
     def _retire_surplus(self) -> None:
-        """Ask one worker to end if there are more than asked for, all of them ready: outdated ones first."""
+        """Ask one worker to end if there are more than asked for, all of them ready: outdated and idle ones first.
+
+        One that has a job ends after it, whatever we believe it to do.
+        """
         active = [child for child in self._workers if not child.stopping]
         ready = [child for child in active if child.is_ready()]
         if len(ready) > self.processes:
-            self._retire(min(ready, key=lambda child: (not child.outdated, -child.started_at)))
+            busy = self._busy()
+            self._retire(min(ready, key=lambda child: (not child.outdated, child.name in busy, -child.started_at)))
+
+    def _busy(self) -> frozenset[str]:
+        try:
+            return self._observe().busy
+        except RedisError:
+            return frozenset()
 
     def _retire(self, child: Child) -> None:
         child.stopping = True

@@ -22,8 +22,15 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("channels", nargs="*", help=argparse.SUPPRESS)
-        parser.add_argument(
+        size = parser.add_mutually_exclusive_group()
+        size.add_argument(
             "--processes", type=_processes, default="auto", metavar="N|auto", help="auto: one per core (default)"
+        )
+        size.add_argument(
+            "--autoscale",
+            type=_bounds,
+            metavar="MIN:MAX",
+            help="as many as are needed for no job to wait long; TTIN and TTOU have no effect then",
         )
         parser.add_argument(
             "--queues",
@@ -64,6 +71,7 @@ class Command(BaseCommand):
         *,
         channels: list[str],
         processes: int,
+        autoscale: tuple[int, int] | None,
         queues: dict[str, float],
         mode: Literal["fork", "simple", "threads"],
         concurrency: int | None,
@@ -78,8 +86,11 @@ class Command(BaseCommand):
                 f"runworkers takes no names ({' '.join(channels)}): it runs RQ workers, --queues says for which "
                 "queues. The worker of Channels is `runworker`."
             )
+        if autoscale and burst:
+            raise CommandError("--burst ends the workers one by one: it goes with --processes, not with --autoscale.")
         try:
             from scaling_kit.jobs import queues as places
+            from scaling_kit.jobs.autoscale import Bounds
             from scaling_kit.jobs.order import Order
             from scaling_kit.jobs.supervisor import PROBE, Fleet, Supervisor
             from scaling_kit.jobs.worker import WorkerOptions
@@ -101,7 +112,13 @@ class Command(BaseCommand):
             max_memory_bytes=max_memory,
             burst=burst,
         )
-        status = Supervisor(Fleet(processes=processes, worker=options, grace_seconds=grace)).run()
+        fleet = Fleet(
+            processes=autoscale[0] if autoscale else processes,
+            worker=options,
+            grace_seconds=grace,
+            autoscale=Bounds(*autoscale) if autoscale else None,
+        )
+        status = Supervisor(fleet).run()
         if status:
             raise SystemExit(status)
 
@@ -136,6 +153,13 @@ def _processes(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is neither a number of processes nor 'auto'")
     return int(text)
+
+
+def _bounds(text: str) -> tuple[int, int]:
+    least, _, most = text.partition(":")
+    if not (least.isdecimal() and most.isdecimal() and 1 <= int(least) <= int(most)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not MIN:MAX, two numbers of processes such as 1:4")
+    return int(least), int(most)
 
 
 def _count(text: str) -> int:
