@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -78,13 +79,13 @@ def connection(queue_name: str, purpose: Purpose = Purpose.SCRIPT) -> redis.Redi
 
 def stock_queue(queue_name: str) -> Queue:
     """RQ's own object for a queue."""
-    return Queue(
-        queue_name,
-        connection=connection(queue_name),
-        job_class=Job,
-        serializer=config(queue_name).get("SERIALIZER"),
-        default_timeout=config(queue_name).get("DEFAULT_TIMEOUT"),
-    )
+    entry = config(queue_name)
+    return _stock_queue(queue_name, connection(queue_name), entry.get("SERIALIZER"), entry.get("DEFAULT_TIMEOUT"))
+
+
+@lru_cache(maxsize=64)  # making one costs as much as the rest of reading a job
+def _stock_queue(queue_name: str, redis: redis.Redis, serializer: str | None, default_timeout: int | None) -> Queue:
+    return Queue(queue_name, connection=redis, job_class=Job, serializer=serializer, default_timeout=default_timeout)
 
 
 def queue_key(queue_name: str, priority: int = 0) -> str:
