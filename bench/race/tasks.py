@@ -26,5 +26,9 @@ def send(name: str) -> None:
     TASKS[name].enqueue(time.time())
 
 
+def send_many(name: str, count: int) -> None:
+    TASKS[name].enqueue_many(((time.time(),), {}) for _ in range(count))
+
+
 def send_at(name: str, due_at: float) -> None:
     TASKS[name].using(run_after=datetime.fromtimestamp(due_at, UTC)).enqueue(due_at)
