@@ -165,10 +165,21 @@ class ForkRunner(Runner):
 
 
 class ThreadRunner(Runner):
-    """Runs several jobs at once, each in a thread of the worker. `wake` is called when one has ended."""
+    """Runs several jobs at once, each in a thread of the worker.
 
-    def __init__(self, plain: PlainJobWorker, concurrency: int, wake: Callable[[], None]) -> None:
+    A thread that has ended a job asks `claim_next` for another; when there is none it calls `wake`, and waits.
+    """
+
+    def __init__(
+        self,
+        plain: PlainJobWorker,
+        concurrency: int,
+        *,
+        claim_next: Callable[[int], Claimed | None],
+        wake: Callable[[], None],
+    ) -> None:
         self._performer = Performer(plain, ThreadDeadline)
+        self._claim_next = claim_next
         self._wake = wake
         self._slots = [Slot(number) for number in range(concurrency)]
         self._to_do: SimpleQueue[Claimed] = SimpleQueue()
@@ -208,14 +219,18 @@ class ThreadRunner(Runner):
         slot.belongs_to_this_thread()
         while True:
             slot.claimed = self._to_do.get()
-            try:
-                self._performer.perform(slot.claimed, slot.number)
-            except BaseException:
-                logger.exception("job could not be run id=%s", slot.claimed.job_id)
-            slot.claimed = None
-            self._performer.count()
+            while slot.claimed:
+                self._perform(slot.claimed, slot.number)
+                slot.claimed = self._claim_next(slot.number)
             self._take_room(-1)
             self._wake()
+
+    def _perform(self, claimed: Claimed, slot: int) -> None:
+        try:
+            self._performer.perform(claimed, slot)
+        except BaseException:
+            logger.exception("job could not be run id=%s", claimed.job_id)
+        self._performer.count()
 
     def _take_room(self, count: int) -> None:
         with self._counting:
