@@ -70,7 +70,6 @@ class Attempt:
         if self._end("successful", ttl, text, for_rq):
             object.__setattr__(self.result, "_return_value", value)
             self._announce(TaskResultStatus.SUCCESSFUL)
-            logger.info("task succeeded id=%s path=%s seconds=%.3f", self.job.id, self._path, self._seconds)
 
     def _fail(self, error: BaseException) -> None:
         text = "".join(format_exception(error))

@@ -1,6 +1,6 @@
 -- Take the next job of several queues and mark it started, in one step: whatever dies after this, and whatever reply
 -- is lost, the job is in its queue's registry of started jobs, from which it is handed back.
--- KEYS: what this worker claimed last, paused queues, then the queues' lists, the first one first.
+-- KEYS: what this slot of the worker claimed last, paused queues, then the queues' lists, the first one first.
 -- ARGV[6..]: worker, execution id, seconds after which RQ itself would call the job abandoned, what RQ and what the
 --   record keeps of a job that waited for too long.
 -- Returns {1, queue, job id, {field, value, ...}, {field, value, ...} of the record}, or {0, the queues that are not

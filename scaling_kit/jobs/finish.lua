@@ -1,12 +1,13 @@
 -- Record how an attempt of a task ended, with all that follows from it, in one step.
--- KEYS: what this worker claimed last; beside it stands, per slot of the worker, the execution that ended last.
--- ARGV[6..]: worker, slot, queue name, job id, execution id, outcome ('successful', 'retry', 'failed' or 'stopped'),
+-- KEYS: what this slot of the worker claimed last; beside it stands which execution it ended last.
+-- ARGV[6..]: worker, queue name, job id, execution id, outcome ('successful', 'retry', 'failed' or 'stopped'),
 --   number of the attempt, seconds it took, JSON for the record, the same as RQ keeps it (base64; '' = nothing),
 --   successful: seconds to keep the result; retry: seconds to wait; otherwise: the reason in a few words.
 -- Returns {'recorded' or 'superseded' (the job was handed back meanwhile: it is another's), 1 if jobs depend on it}.
-local worker, slot, queue, id, execution, outcome = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11]
-local attempt, seconds, for_record, for_rq, last = ARGV[12], ARGV[13], ARGV[14], ARGV[15], ARGV[16]
+local worker, queue, id, execution, outcome = ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10]
+local attempt, seconds, for_record, for_rq, last = ARGV[11], ARGV[12], ARGV[13], ARGV[14], ARGV[15]
 local job, record = job_key(id), record_prefix .. id
+local SLOT_SECONDS = 3600
 
 local function result(kind, field)
   local kept = {'type', kind, 'worker_name', worker, 'execution_id', execution, 'execution_ended_at', tostring(now)}
@@ -62,14 +63,14 @@ function end_as.stopped()
 end
 
 local has_dependents = redis.call('EXISTS', job .. ':dependents')
-local slot_field = 'ended:' .. slot
-if redis.call('HGET', KEYS[1], slot_field) == execution then
+if redis.call('HGET', KEYS[1], 'ended') == execution then
   return {'recorded', has_dependents}
 end
 if not end_execution(id, queue, execution, worker) or redis.call('HEXISTS', job, 'data') == 0 then
   return {'superseded', 0}  -- or deleted while it ran
 end
-redis.call('HSET', KEYS[1], slot_field, execution)
+redis.call('HSET', KEYS[1], 'ended', execution)
+redis.call('EXPIRE', KEYS[1], SLOT_SECONDS)
 local counters = prefix .. ':worker:' .. worker
 redis.call('HINCRBY', counters, outcome == 'successful' and 'successful_job_count' or 'failed_job_count', 1)
 redis.call('HINCRBYFLOAT', counters, 'total_working_time', seconds)

@@ -1,4 +1,4 @@
-"""Where the queues are, how their keys are spelled, and the scripts that write them.
+"""Where the queues are, and how their keys are spelled.
 
 The keys are RQ's own, so that its producers, `Job.fetch` and dashboards go on working. Beside them the kit keeps,
 per queue, one list for each priority other than 0 (`rq:queue:default:p50`), a set of the priorities in use, and a
@@ -11,6 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -21,14 +22,11 @@ from rq.defaults import RQ_KEY_PREFIX
 from rq.queue import Queue
 
 from scaling_kit.jobs.job import Job
-from scaling_kit.prepared import PreparedJob
-from scaling_kit.redis import ConnectionFailures, Purpose, Script, client, key
+from scaling_kit.redis import ConnectionFailures, Purpose, client, key
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-ENQUEUE = Script.beside(__file__, "enqueue", idempotent=True)
 
 # What says that Redis does not answer now, or takes no writes, and may in a moment.
 AWAY = (
@@ -81,13 +79,13 @@ def connection(queue_name: str, purpose: Purpose = Purpose.SCRIPT) -> redis.Redi
 
 def stock_queue(queue_name: str) -> Queue:
     """RQ's own object for a queue."""
-    return Queue(
-        queue_name,
-        connection=connection(queue_name),
-        job_class=Job,
-        serializer=config(queue_name).get("SERIALIZER"),
-        default_timeout=config(queue_name).get("DEFAULT_TIMEOUT"),
-    )
+    entry = config(queue_name)
+    return _stock_queue(queue_name, connection(queue_name), entry.get("SERIALIZER"), entry.get("DEFAULT_TIMEOUT"))
+
+
+@lru_cache(maxsize=64)  # making one costs as much as the rest of reading a job
+def _stock_queue(queue_name: str, redis: redis.Redis, serializer: str | None, default_timeout: int | None) -> Queue:
+    return Queue(queue_name, connection=redis, job_class=Job, serializer=serializer, default_timeout=default_timeout)
 
 
 def queue_key(queue_name: str, priority: int = 0) -> str:
@@ -140,31 +138,6 @@ def event_channel(job_id: str) -> str:
 def paused_key() -> str:
     """The names of the queues from which nothing is taken for now."""
     return key("jobs", "paused")
-
-
-def prepared(queue_name: str, job_id: str, fields: Mapping[str, str | bytes], priority: int = 0) -> PreparedJob:
-    """A job for a queue. The set it is announced in is RQ's set of queues, or the queue's set of priorities."""
-    return PreparedJob(
-        id=job_id,
-        hash_key=job_key(job_id),
-        fields=fields,
-        queue_key=queue_key(queue_name, priority),
-        queues_key=priorities_key(queue_name) if priority else f"{RQ_KEY_PREFIX}:queues",
-        queue_name=str(priority) if priority else queue_key(queue_name),
-        redis_url=url(queue_name),
-    )
-
-
-def enqueue(queue_name: str, job: PreparedJob, *, run_at: float | None = None) -> bool:
-    """Enqueue, or keep until `run_at` (epoch seconds). False if a job of that id was there already.
-
-    Safe to repeat after a lost reply. Raises `redis.RedisError` when Redis does not answer.
-    """
-    flat = [item for pair in job.fields.items() for item in pair]
-    target = job.queue_key if run_at is None else scheduled_key(queue_name)
-    keys = [job.hash_key, job.queues_key, target, bell_key(queue_name)]
-    score = "" if run_at is None else repr(run_at)
-    return bool(ENQUEUE(connection(queue_name), keys, [job.id, job.queue_name, score, *flat]))
 
 
 def insist(action: Callable[[], T]) -> T:

@@ -18,6 +18,7 @@ from django.db import connections
 from rq.timeouts import JobTimeoutException
 
 from scaling_kit.jobs import queues
+from scaling_kit.jobs.conf import settings
 from scaling_kit.jobs.deaths import record_stop
 from scaling_kit.jobs.interrupts import JobStopped, SignalDeadline, Slot, ThreadDeadline
 from scaling_kit.jobs.performer import Performer
@@ -26,9 +27,6 @@ from scaling_kit.jobs.processes import die_with, how_it_ended
 from scaling_kit.jobs.transitions import Claimed
 
 logger = logging.getLogger(__name__)
-
-# What does not notice its own timeout, deep in C code, is given up so much later.
-MARGIN_SECONDS = 30.0
 
 
 class Runner(Protocol):
@@ -48,9 +46,9 @@ class Runner(Protocol):
     def stop_job(self, job_id: str) -> None:
         """End a job as `stopped`, if it runs here. Called from another thread."""
 
-    def is_stuck(self) -> bool:
-        """Does a job hold a thread that cannot be freed? Then this process must be replaced."""
-        return False
+    def stuck(self) -> list[Claimed]:
+        """Jobs in threads that cannot be freed. If there are any, this process must be replaced."""
+        return []
 
 
 class InlineRunner(Runner):
@@ -153,7 +151,7 @@ class ForkRunner(Runner):
             os._exit(status)
 
     def _watch(self, child: int, ended_fd: int, limit: float) -> str:
-        deadline = time.monotonic() + limit + MARGIN_SECONDS
+        deadline = time.monotonic() + limit + settings.TIMEOUT_MARGIN_SECONDS
         while True:
             pid, status = os.waitpid(child, os.WNOHANG)
             if pid:
@@ -167,10 +165,21 @@ class ForkRunner(Runner):
 
 
 class ThreadRunner(Runner):
-    """Runs several jobs at once, each in a thread of the worker. `wake` is called when one has ended."""
+    """Runs several jobs at once, each in a thread of the worker.
 
-    def __init__(self, plain: PlainJobWorker, concurrency: int, wake: Callable[[], None]) -> None:
+    A thread that has ended a job asks `claim_next` for another; when there is none it calls `wake`, and waits.
+    """
+
+    def __init__(
+        self,
+        plain: PlainJobWorker,
+        concurrency: int,
+        *,
+        claim_next: Callable[[int], Claimed | None],
+        wake: Callable[[], None],
+    ) -> None:
         self._performer = Performer(plain, ThreadDeadline)
+        self._claim_next = claim_next
         self._wake = wake
         self._slots = [Slot(number) for number in range(concurrency)]
         self._to_do: SimpleQueue[Claimed] = SimpleQueue()
@@ -202,22 +211,26 @@ class ThreadRunner(Runner):
                 self._performer.plain.will_be_stopped(job_id)
                 slot.interrupt(JobStopped)
 
-    def is_stuck(self) -> bool:
-        given_up = time.monotonic() - MARGIN_SECONDS
-        return any(slot.deadline < given_up for slot in self._slots)
+    def stuck(self) -> list[Claimed]:
+        given_up = time.monotonic() - settings.TIMEOUT_MARGIN_SECONDS
+        return [claimed for slot in self._slots if slot.deadline < given_up and (claimed := slot.claimed)]
 
     def _work(self, slot: Slot) -> None:
         slot.belongs_to_this_thread()
         while True:
             slot.claimed = self._to_do.get()
-            try:
-                self._performer.perform(slot.claimed, slot.number)
-            except BaseException:
-                logger.exception("job could not be run id=%s", slot.claimed.job_id)
-            slot.claimed = None
-            self._performer.count()
+            while slot.claimed:
+                self._perform(slot.claimed, slot.number)
+                slot.claimed = self._claim_next(slot.number)
             self._take_room(-1)
             self._wake()
+
+    def _perform(self, claimed: Claimed, slot: int) -> None:
+        try:
+            self._performer.perform(claimed, slot)
+        except BaseException:
+            logger.exception("job could not be run id=%s", claimed.job_id)
+        self._performer.count()
 
     def _take_room(self, count: int) -> None:
         with self._counting:

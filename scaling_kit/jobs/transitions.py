@@ -82,15 +82,15 @@ class Ended:
     """The same, as RQ keeps it."""
 
 
-def claim(queue_names: Sequence[str], worker: str, execution_id: str) -> Claimed | list[str]:
+def claim(queue_names: Sequence[str], worker: str, execution_id: str, *, slot: int = 0) -> Claimed | list[str]:
     """Take the next job of several queues, the first queue first, and mark it started by `worker`.
 
-    If there is none, returns the queues that are not paused. A repetition with the same `execution_id` is answered
-    with the same job, so a lost reply loses nothing.
+    If there is none, returns the queues that are not paused. The next claim of the same `slot`, a thread of the
+    worker, with the same `execution_id` is answered with the same job, so a lost reply loses nothing.
     """
     is_claimed, *found = CLAIM(
         connection(queue_names[0]),
-        [_last_claim_key(worker), paused_key(), *map(queue_key, queue_names)],
+        [_slot_key(worker, slot), paused_key(), *map(queue_key, queue_names)],
         [*_common(), worker, execution_id, RQ_MARGIN_SECONDS, rq_error(EXPIRED), error(ExpiredError, EXPIRED)],
     )
     if not is_claimed:
@@ -106,18 +106,17 @@ def claim(queue_names: Sequence[str], worker: str, execution_id: str) -> Claimed
 
 
 def finish(claimed: Claimed, ended: Ended, *, worker: str, slot: int = 0) -> tuple[bool, bool]:
-    """Record the end of an attempt. `slot` is the worker's thread: it tells a repetition from a second end.
+    """Record the end of an attempt in the thread `slot` of the worker. A repetition is answered as the first call.
 
     Returns whether it was recorded (if not, the job was handed back meanwhile, and is another's), and whether other
     jobs depend on it.
     """
     verdict, has_dependents = FINISH(
         connection(claimed.queue_name),
-        [_last_claim_key(worker)],
+        [_slot_key(worker, slot)],
         [
             *_common(),
             worker,
-            slot,
             claimed.queue_name,
             claimed.job_id,
             claimed.execution_id,
@@ -237,8 +236,9 @@ def _common() -> list[Any]:
     return [RQ_KEY_PREFIX, event_channel(""), record_key(""), utcformat(now()), settings.FAILURE_TTL_SECONDS]
 
 
-def _last_claim_key(worker: str) -> str:
-    return key("jobs", "claim", worker)
+def _slot_key(worker: str, slot: int) -> str:
+    """What a thread of a worker has claimed and ended last."""
+    return key("jobs", "slot", worker, slot)
 
 
 def _queue_name(queue: bytes) -> str:

@@ -9,6 +9,7 @@ import select
 import signal
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -28,6 +29,8 @@ logger = logging.getLogger(__name__)
 
 # An idle worker looks by itself so often, should the doorbell not ring.
 IDLE_SECONDS = 1.0
+# The main thread; those for jobs are counted from 0.
+MAIN = -1
 # How a worker ends that has done its --max-jobs or grown beyond its --max-memory: it wants to be replaced.
 WORN_OUT = 3
 
@@ -58,12 +61,12 @@ class Worker:
         self._queue_names = options.order.queue_names
         self._plain = PlainJobWorker(self._queue_names, name)
         self._started = 0
-        self._shown: list[str] | None = []
+        self._shown = ""
         self._measure_at = 0.0
         self._rss_bytes = 0
         self._stopping = False
         self._redis_reachable = True
-        self._execution_id = uuid.uuid4().hex
+        self._execution_ids: defaultdict[int, str] = defaultdict(_new_id)
         self._open_queues: Sequence[str] = self._queue_names
         self._doorbell = Doorbell(self._queue_names)
         self._wake_fd, self._signalled_fd = os.pipe()
@@ -84,17 +87,18 @@ class Worker:
 
     def _make_runner(self) -> Runner:
         if self.options.mode == "threads":
-            return ThreadRunner(self._plain, self.options.concurrency, self._wake)
+            return ThreadRunner(self._plain, self.options.concurrency, claim_next=self._claim_next, wake=self._wake)
         return ForkRunner(self._plain) if self.options.mode == "fork" else InlineRunner(self._plain)
 
     def _is_done(self) -> bool:
-        return self._stopping or self._is_worn_out() or self._runner.is_stuck()
+        return self._stopping or self._is_worn_out() or bool(self._runner.stuck())
 
     def _step(self) -> None:
         look_again_seconds = self._runner.look()
-        claimed = self._claim() if self._runner.has_room() else None
+        claimed = self._claim(MAIN) if self._runner.has_room() else None
         if claimed:
-            self._start(claimed)
+            self._show(claimed)
+            self._runner.start(claimed)
         elif self.options.burst and self._redis_reachable and not self._runner.running():
             self._stopping = True
         else:
@@ -103,7 +107,7 @@ class Worker:
 
     def _drain(self) -> None:
         """Let the jobs in hand end; the supervisor sees to it that this does not take for ever."""
-        while self._runner.running() and not self._runner.is_stuck():
+        while len(self._runner.running()) > len(self._runner.stuck()):
             self._wait_awake(min(IDLE_SECONDS, self._runner.look()))
 
     def _leave(self) -> None:
@@ -149,33 +153,34 @@ class Worker:
 
     # --- claim, start and wait
 
-    def _claim(self) -> Claimed | None:
+    def _claim(self, slot: int) -> Claimed | None:
         """The next job. After a lost reply the same execution id is asked for again, and the same job answered."""
+        execution_id = self._execution_ids[slot]
         try:
-            answer = transitions.claim(self.options.order.pick(), self.name, self._execution_id)
+            answer = transitions.claim(self.options.order.pick(), self.name, execution_id, slot=slot)
         except queues.AWAY as error:
             self._redis_is_away(error)
             return None
         self._redis_is_back()
         if isinstance(answer, Claimed):
-            self._execution_id = uuid.uuid4().hex
+            self._execution_ids[slot] = _new_id()
+            self._started += 1
             return answer
         self._open_queues = answer
         return None
 
-    def _start(self, claimed: Claimed) -> None:
-        self._started += 1
-        if self.options.mode != "threads":
-            self.member.update(state="busy", job=claimed.job_id, queue=claimed.queue_name)
-            self._shown = None
-        self._runner.start(claimed)
+    def _claim_next(self, slot: int) -> Claimed | None:
+        """For a thread that has ended a job."""
+        return None if self._is_done() else self._claim(slot)
 
-    def _show(self) -> None:
-        """What the others see while we wait."""
-        running = [job.job_id for job in self._runner.running()]
-        if running != self._shown:
-            self._shown = running
-            self.member.update(state="busy" if running else "idle", job=",".join(running), queue="")
+    def _show(self, claimed: Claimed | None = None) -> None:
+        """What the others see of this worker."""
+        jobs = [*([claimed] if claimed else []), *self._runner.running()]
+        shown = ",".join(job.job_id for job in jobs)
+        if shown != self._shown:
+            self._shown = shown
+            queue = jobs[0].queue_name if jobs else ""
+            self.member.update(state="busy" if jobs else "idle", job=shown, queue=queue)
 
     def _wait(self, at_most_seconds: float) -> None:
         timeout = min(IDLE_SECONDS, at_most_seconds)
@@ -217,3 +222,7 @@ class Worker:
         if not self._redis_reachable:
             logger.info("worker redis_reachable=True name=%s", self.name)
         self._redis_reachable = True
+
+
+def _new_id() -> str:
+    return uuid.uuid4().hex

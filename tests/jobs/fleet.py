@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from scaling_kit.jobs import queues
 from scaling_kit.jobs.order import Order
@@ -82,11 +83,11 @@ def _children(pid: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def in_process_worker(queue_names: Sequence[str], *, mode: str = "simple") -> Iterator[Worker]:
+def in_process_worker(queue_names: Sequence[str], **options: Any) -> Iterator[Worker]:
     """A worker that ends when the queues are empty. Puts the test process's signal handlers back."""
     handlers = {signum: signal.getsignal(signum) for signum in (*SIGNALS, signal.SIGALRM, signal.SIGUSR1)}
-    options = WorkerOptions(order=Order(queue_names=tuple(queue_names)), mode=mode, burst=True)
-    worker = Worker(options, name=f"test-{os.urandom(4).hex()}")
+    wanted = WorkerOptions(order=Order(queue_names=tuple(queue_names)), **{"mode": "simple", "burst": True, **options})
+    worker = Worker(wanted, name=f"test-{os.urandom(4).hex()}")
     try:
         with warnings.catch_warnings():
             # Forking for a job while the heartbeat thread runs is what a worker does.

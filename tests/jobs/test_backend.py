@@ -15,6 +15,7 @@ from scaling_kit.jobs import checks, transitions
 from scaling_kit.jobs import queues as places
 from scaling_kit.jobs.checks import check_extra, check_limits, check_queues
 from scaling_kit.jobs.conf import JobsSettings
+from scaling_kit.jobs.enqueuing import enqueue
 from scaling_kit.jobs.tasks import (
     InvalidTask,
     Retry,
@@ -152,8 +153,7 @@ def test_enqueued_twice_with_one_id__is_one_job(queues: Queues) -> None:
     """What a repetition after a lost reply does."""
     task_of_queue = tasks.append.using(queue_name=queues.default)
     job = task_of_queue.get_backend().prepare(task_of_queue, ["once"], {}, job_id="same-" + queues.default)
-    assert places.enqueue(queues.default, job)
-    assert not places.enqueue(queues.default, job)
+    assert [enqueue(queues.default, job), enqueue(queues.default, job)] == [job.id, job.id]
     queues.work()
     assert tasks.noted("once") == ["None"]
 
@@ -192,8 +192,8 @@ def test_wrong_options__refused_where_the_task_is_written() -> None:
         task(retry="often")(tasks.plain)
     with pytest.raises(InvalidTask, match="timeout must be"):
         task(timeout=0)(tasks.plain)
-    with pytest.raises(TypeError, match="unique"):
-        task(unique=True)(tasks.plain)
+    with pytest.raises(TypeError, match="uniqe"):
+        task(uniqe=True)(tasks.plain)
 
 
 def test_retry_delays__exponential_listed_and_jittered() -> None:
