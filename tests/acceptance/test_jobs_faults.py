@@ -132,6 +132,24 @@ def test_cut_between_pop_and_reply__the_job_runs_once(
 
 
 @pytest.mark.parametrize("mode", MODES)
+def test_cut_again_and_again_when_a_job_has_ended_and_the_next_is_claimed__that_runs_once(
+    queues: Queues, fleet: Fleet, journal: Journal, proxy: Proxy, mode: str
+) -> None:
+    """As often as a script is repeated. No job follows on it, which would make its worker ask again."""
+    concurrency = ("--concurrency", "1") if mode == "threads" else ()
+    fleet.start("--processes", "1", "--mode", mode, *concurrency, REDIS_URL=proxy.url)
+    named = f"{queues.default}-second".encode()
+    trap = proxy.lose_reply(lambda request, reply: is_script(request) and named in reply, times=3)
+    first, second = (
+        enqueue(queues.default, fault_tasks.work, str(journal.path), job_id, 0.2, job_id=job_id)
+        for job_id in (f"{queues.default}-first", named.decode())
+    )
+    wait_for(first)
+    assert_ran_once(second, journal)
+    assert trap.is_sprung()
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_cut_between_finish_and_reply__the_job_is_done_and_not_run_again(
     queues: Queues, fleet: Fleet, journal: Journal, proxy: Proxy, mode: str
 ) -> None:

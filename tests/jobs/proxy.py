@@ -14,11 +14,12 @@ Exchange = Callable[[bytes, bytes], bool]
 
 
 class Trap:
-    """Waits for the `nth` exchange that is meant, and then cuts its connection."""
+    """Lets pass the first exchanges that are meant, and cuts the connections of the next."""
 
-    def __init__(self, is_meant: Exchange, nth: int) -> None:
+    def __init__(self, is_meant: Exchange, nth: int, times: int) -> None:
         self._is_meant = is_meant
-        self._left = nth
+        self._left = nth - 1 + times
+        self._times = times
         self._counting = threading.Lock()
 
     def is_sprung(self) -> bool:
@@ -29,7 +30,7 @@ class Trap:
             if self._left == 0 or not self._is_meant(request, reply):
                 return False
             self._left -= 1
-            return self._left == 0
+            return self._left < self._times
 
 
 class Proxy(socketserver.ThreadingTCPServer):
@@ -41,7 +42,7 @@ class Proxy(socketserver.ThreadingTCPServer):
     def __init__(self, server_url: str) -> None:
         parts = urlsplit(server_url)
         self.server_address_behind = (parts.hostname, parts.port)
-        self.trap = Trap(lambda request, reply: False, 1)
+        self.trap = Trap(lambda request, reply: False, 1, 0)
         super().__init__(("127.0.0.1", 0), _Connection)
         self.url = f"redis://127.0.0.1:{self.server_address[1]}{parts.path}"
 
@@ -53,9 +54,9 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.shutdown()
         self.server_close()
 
-    def lose_reply(self, is_meant: Exchange, *, nth: int = 1) -> Trap:
-        """From now on, swallow the reply to the `nth` exchange that is meant, and cut its connection. Once."""
-        self.trap = Trap(is_meant, nth)
+    def lose_reply(self, is_meant: Exchange, *, nth: int = 1, times: int = 1) -> Trap:
+        """Swallow the reply to the `nth` exchange from now on that is meant, and cut its connection; so many times."""
+        self.trap = Trap(is_meant, nth, times)
         return self.trap
 
 
