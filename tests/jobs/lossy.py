@@ -1,0 +1,58 @@
+"""A proxy in front of Redis that cuts connections between a command and its reply."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Iterator
+from urllib.parse import urlsplit, urlunsplit
+
+
+class LossyProxy:
+    """Forwards bytes. After `lose_replies(n)` the next n replies to scripts are swallowed, and their connections cut.
+
+    The server has executed those commands: that is the point.
+    """
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url)
+        self._server = (parts.hostname or "127.0.0.1", parts.port or 6379)
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = urlunsplit(parts._replace(netloc=f"127.0.0.1:{self._listener.getsockname()[1]}"))
+        self._to_lose = 0
+        self.lost = 0
+
+    def lose_replies(self, count: int) -> None:
+        self._to_lose, self.lost = count, 0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[LossyProxy]:
+        threading.Thread(target=self._accept, daemon=True).start()
+        try:
+            yield self
+        finally:
+            self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        with client, socket.create_connection(self._server) as server, contextlib.suppress(OSError):
+            while command := client.recv(1 << 20):
+                server.sendall(command)
+                if not self._answer(client, server, command):
+                    return
+
+    def _answer(self, client: socket.socket, server: socket.socket, command: bytes) -> bool:
+        """Pass the reply on; False if it was lost. One command at a time, as redis-py sends them."""
+        reply = server.recv(1 << 20)
+        if self._to_lose and b"EVAL" in command and not reply.startswith(b"-NOSCRIPT"):
+            self._to_lose -= 1
+            self.lost += 1
+            return False
+        client.sendall(reply)
+        return True
