@@ -158,7 +158,7 @@ def _waits_for_commits(entry: Mapping[str, Any]) -> bool:
 
     from scaling_kit.jobs.plain import Queue
 
-    return issubclass(get_queue_class(entry), Queue)
+    return issubclass(get_queue_class(dict(entry)), Queue)
 
 
 def _check_queue(name: str) -> Iterator[CheckMessage]:

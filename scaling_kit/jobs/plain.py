@@ -26,7 +26,6 @@ from redis.retry import Retry
 from rq.exceptions import DuplicateJobError
 from rq.job import Job, JobStatus
 from rq.queue import EnqueueData
-from rq.registry import ScheduledJobRegistry
 from rq.utils import now
 
 from scaling_kit.jobs import queues
@@ -52,8 +51,9 @@ class Queue(DjangoRQ):
 
     def enqueue_call(self, *args: Any, **kwargs: Any) -> Any:
         if self._commit_mode == "request_finished":
-            return super().enqueue_call(*args, **kwargs)
-        return self.original_enqueue_call(*args, **kwargs)  # which comes to enqueue_job
+            return super().enqueue_call(*args, **kwargs)  # type: ignore[no-untyped-call]
+        # This comes to enqueue_job, which waits.
+        return self.original_enqueue_call(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def enqueue_job(
         self, job: Job, pipeline: Pipeline | None = None, at_front: bool = False, unique: bool = False
@@ -161,7 +161,7 @@ class Queue(DjangoRQ):
     def _script_call(
         self, job: Job, *, at_front: bool = False, unique: bool = False, run_at: float | None = None
     ) -> ScriptCall:
-        target = self.key if run_at is None else ScheduledJobRegistry(queue=self).key
+        target = self.key if run_at is None else queues.scheduled_key(self.name)
         args = [
             job.id,
             self.key,

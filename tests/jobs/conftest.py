@@ -52,9 +52,9 @@ def queues(keys_of_one_test: str) -> Iterator[Queues]:
 @pytest.fixture
 def lossy(queues: Queues) -> Iterator[LossyProxy]:
     """The queues behind a proxy that loses replies when told to."""
-    with LossyProxy(settings.SCALING_KIT_REDIS_URL).running() as proxy:
-        with override_settings(RQ_QUEUES=recipes.rq_queues(proxy.url, queues=queues.names)):
-            yield proxy
+    proxy = LossyProxy(settings.SCALING_KIT_REDIS_URL)
+    with proxy.running(), override_settings(RQ_QUEUES=recipes.rq_queues(proxy.url, queues=queues.names)):
+        yield proxy
 
 
 @pytest.fixture
