@@ -158,7 +158,10 @@ def _waits_for_commits(entry: Mapping[str, Any]) -> bool:
 
     from scaling_kit.jobs.plain import Queue
 
-    return issubclass(get_queue_class(dict(entry)), Queue)
+    try:
+        return issubclass(get_queue_class(dict(entry)), Queue)
+    except (ImportError, AttributeError, ValueError):
+        return False  # no class of that name
 
 
 def _check_queue(name: str) -> Iterator[CheckMessage]:

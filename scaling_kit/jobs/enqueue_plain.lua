@@ -4,7 +4,7 @@
 --   it may wait ('' = for ever), channel of its events, queue name, field, value, ...
 -- Returns 1, or 0 if there is a job of this id and must not be.
 local id, score, queue = ARGV[1], ARGV[3], ARGV[8]
-local REMEMBERED_SECONDS = 60
+local REMEMBERED_SECONDS = 30  -- twice as long as all repetitions of a call can take
 
 local function publish(event, run_at)
   local time = redis.call('TIME')

@@ -1,5 +1,6 @@
 """Plain django-rq jobs: every way of enqueuing, and what a transaction, or a reply that is lost, does to it."""
 
+import contextlib
 import types
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -7,11 +8,13 @@ from typing import Any
 
 import django_rq
 import pytest
+import rq
 import rq.decorators
 from django.core.checks import run_checks
 from django.db import transaction
 from django.test import override_settings
 from rq.exceptions import DuplicateJobError
+from rq.group import Group
 from rq.job import Job, JobStatus
 
 from scaling_kit.jobs import plain
@@ -179,8 +182,31 @@ def test_reply_lost__is_one_job(queues: Queues, lossy: LossyProxy, way: str) -> 
     assert run_all(queues) == ["x"]
 
 
-@override_settings(RQ_QUEUES={"stock": {"URL": "redis://127.0.0.1:1/0"}})
-@pytest.mark.parametrize(("mode", "expected"), [("on_db_commit", 1), ("auto", 0)])
+def test_stock_worker__takes_them_and_retries(queues: Queues) -> None:
+    job = queue_of(queues).enqueue(tasks.plain_failing, retry=rq.Retry(max=1))
+    queue_of(queues).enqueue(tasks.plain, "ran", "x")
+    queue = queue_of(queues)
+    worker = rq.SimpleWorker([queue], connection=queue.connection, serializer=queue.serializer)
+    worker.work(burst=True, logging_level="ERROR")
+    assert tasks.noted("ran") == ["x"]
+    assert (job.get_status(), len(job.results())) == (JobStatus.FAILED, 1)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("committed", [True, False])
+def test_group_in_a_transaction__waits_for_the_commit(queues: Queues, committed: bool) -> None:
+    queue = queue_of(queues)
+    group = Group(connection=queue.connection)
+    with contextlib.suppress(RuntimeError), transaction.atomic():
+        group.enqueue_many(queue, [queue.prepare_data(tasks.plain, args=("ran", "x"))])
+        assert group.get_jobs() == []
+        if not committed:
+            raise RuntimeError
+    assert run_all(queues) == ["x"] * committed
+
+
+@override_settings(RQ_QUEUES={"stock": {"URL": "redis://127.0.0.1:1/0"}, "typo": {"QUEUE_CLASS": "no.such.Queue"}})
+@pytest.mark.parametrize(("mode", "expected"), [("on_db_commit", 2), ("auto", 0)])
 def test_queue_of_django_rqs_own_class__is_warned_of(mode: str, expected: int) -> None:
     with override_settings(RQ={"COMMIT_MODE": mode}):
         found = run_checks(include_deployment_checks=True)
