@@ -7,11 +7,12 @@ django-rq's own queue defers `enqueue` and `delay` only, and loses a job with `p
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from uuid import uuid4
 
@@ -179,22 +180,29 @@ class Queue(DjangoRQ):
     # --- connections
 
     def _producer(self) -> redis.Redis:
-        """The kit's client if it leads to the same place (django-rq makes a new one for every queue), else our own."""
-        try:
+        """A client that does not repeat by itself what may be written once only.
+
+        The kit's if it leads to the same place (django-rq makes a client, and connects, for every queue object).
+        """
+        with contextlib.suppress(ImproperlyConfigured):
             kits = queues.connection(self.name)
-        except ImproperlyConfigured:
-            return self.connection
-        return kits if _place(kits) == _place(self.connection) else self.connection
+            if _place(kits) == _place(self.connection):
+                return kits
+        return self._own_producer
+
+    @cached_property
+    def _own_producer(self) -> redis.Redis:
+        pool = self.connection.connection_pool
+        if type(pool) is not redis.ConnectionPool:
+            return self.connection  # of a Sentinel, say: it is not ours to imitate
+        options = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 0)}
+        return redis.Redis.from_pool(redis.ConnectionPool(connection_class=pool.connection_class, **options))
 
     def _unrepeated(self) -> Queue:
-        """This queue on a connection that does not repeat by itself what may be written once only."""
-        pool = self.connection.connection_pool
+        """This queue, as RQ has it write what more than one script is needed for."""
         twin = copy(self)
         twin._commit_mode = "auto"
-        if type(pool) is redis.ConnectionPool:
-            options = {**pool.connection_kwargs, "retry": Retry(NoBackoff(), 0)}
-            own = redis.ConnectionPool(connection_class=pool.connection_class, **options)
-            twin.connection = redis.Redis.from_pool(own)
+        twin.connection = self._producer()
         return twin
 
 

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class LossyProxy:
-    """Forwards bytes. After `lose_replies(n)` the next n replies to scripts are swallowed, and their connections cut.
+    """Forwards bytes. After `lose_replies(n)` the next n replies to scripts, or to commands that contain `of`, are
+    swallowed, and their connections cut.
 
     The server has executed those commands: that is the point.
     """
@@ -20,11 +21,11 @@ class LossyProxy:
         self._server = (parts.hostname or "127.0.0.1", parts.port or 6379)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = urlunsplit(parts._replace(netloc=f"127.0.0.1:{self._listener.getsockname()[1]}"))
-        self._to_lose = 0
+        self._to_lose, self._of = 0, b""
         self.lost = 0
 
-    def lose_replies(self, count: int) -> None:
-        self._to_lose, self.lost = count, 0
+    def lose_replies(self, count: int, *, of: bytes = b"EVAL") -> None:
+        self._to_lose, self._of, self.lost = count, of, 0
 
     @contextlib.contextmanager
     def running(self) -> Iterator[LossyProxy]:
@@ -50,7 +51,7 @@ class LossyProxy:
     def _answer(self, client: socket.socket, server: socket.socket, command: bytes) -> bool:
         """Pass the reply on; False if it was lost. One command at a time, as redis-py sends them."""
         reply = server.recv(1 << 20)
-        if self._to_lose and b"EVAL" in command and not reply.startswith(b"-NOSCRIPT"):
+        if self._to_lose and self._of in command and not reply.startswith(b"-NOSCRIPT"):
             self._to_lose -= 1
             self.lost += 1
             return False

@@ -8,6 +8,7 @@ from typing import Any
 
 import django_rq
 import pytest
+import redis
 import rq
 import rq.decorators
 from django.core.checks import run_checks
@@ -17,6 +18,7 @@ from rq.exceptions import DuplicateJobError
 from rq.group import Group
 from rq.job import Job, JobStatus
 
+from scaling_kit import recipes
 from scaling_kit.jobs import plain
 from scaling_kit.jobs import queues as places
 from tests.jobs import tasks
@@ -180,6 +182,24 @@ def test_reply_lost__is_one_job(queues: Queues, lossy: LossyProxy, way: str) -> 
     WAYS[way](queue)
     assert lossy.lost == 1
     assert run_all(queues) == ["x"]
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_reply_lost_to_what_rq_itself_writes__raises_and_is_one_job(
+    queues: Queues, lossy: LossyProxy, elsewhere: bool, settings: Any
+) -> None:
+    """Dependencies. `elsewhere`: with a connection to another place than that of RQ_QUEUES."""
+    connection = queue_of(queues).connection
+    if elsewhere:
+        settings.RQ_QUEUES = recipes.rq_queues(settings.SCALING_KIT_REDIS_URL, queues=queues.names)
+    queue = queue_of(queues, connection=connection)
+    first = queue.enqueue(tasks.plain, "first", "x")
+    queues.work()
+    lossy.lose_replies(1, of=b"RPUSH")
+    with pytest.raises(redis.ConnectionError):
+        queue.enqueue(tasks.plain, "ran", "x", depends_on=first)
+    assert lossy.lost == 1
+    assert places.connection(queues.default).llen(places.queue_key(queues.default)) == 1
 
 
 def test_stock_worker__takes_them_and_retries(queues: Queues) -> None:

@@ -1,5 +1,8 @@
 """One waiting or running job per key."""
 
+import os
+import subprocess
+import sys
 import threading
 from datetime import timedelta
 from typing import Any
@@ -113,6 +116,30 @@ def test_many_at_once__one_is_enqueued(queues: Queues) -> None:
         thread.join()
     assert len(found) == 8
     assert len(set(found)) == 1
+    queues.work()
+    assert tasks.noted("ran") == ["None"]
+
+
+ENQUEUE_FIFTY = """
+import django
+django.setup()
+from tests.jobs import tasks
+task = tasks.append_once.using(queue_name={queue!r})
+print(*{{task.enqueue("ran").id for _ in range(50)}})
+"""
+
+
+def test_several_processes_at_once__one_is_enqueued(queues: Queues) -> None:
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.jobs.settings",
+        "TEST_KEY_PREFIX": settings.SCALING_KIT_KEY_PREFIX,
+    }
+    command = [sys.executable, "-c", ENQUEUE_FIFTY.format(queue=queues.default)]
+    processes = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    found = [process.communicate(timeout=60)[0].split() for process in processes]
+    assert [len(ids) for ids in found] == [1, 1, 1]
+    assert len({ids[0] for ids in found}) == 1
     queues.work()
     assert tasks.noted("ran") == ["None"]
 
