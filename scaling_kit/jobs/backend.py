@@ -24,7 +24,7 @@ from django.utils import timezone
 from rq.utils import utcformat
 
 from scaling_kit import members
-from scaling_kit.jobs import attempts, queues
+from scaling_kit.jobs import queues, results
 from scaling_kit.jobs.conf import settings
 from scaling_kit.jobs.enqueuing import UNIQUE_FIELD, enqueue, enqueue_many, prepared, unique_key
 from scaling_kit.jobs.job import RUN_TASK, TASK_FIELD, Job
@@ -179,7 +179,7 @@ class RQBackend(BaseTaskBackend):
         """Make it the result of the job that is there instead; of which only the id is known if it has just ended."""
         logger.info("task not enqueued path=%s unique_job=%s", result.task.module_path, holder_id)
         object.__setattr__(result, "id", holder_id)
-        with contextlib.suppress(TaskResultDoesNotExist, attempts.NotATaskError):
+        with contextlib.suppress(TaskResultDoesNotExist, results.NotATaskError):
             held = self.get_result(holder_id)
             for field in dataclasses.fields(result):
                 object.__setattr__(result, field.name, getattr(held, field.name))
@@ -201,7 +201,7 @@ class RQBackend(BaseTaskBackend):
             return None
         job = Job(result_id, connection=redis)
         job.restore(fields)
-        return attempts.task_result(job, attempts.decoded(record))
+        return results.task_result(job, results.decoded(record))
 
 
 def _packed(data: bytes) -> bytes:

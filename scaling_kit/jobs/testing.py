@@ -20,8 +20,9 @@ from django.db import connections
 
 from scaling_kit.jobs import queues, tasks
 from scaling_kit.jobs.backend import RQBackend
+from scaling_kit.jobs.order import Order
 from scaling_kit.jobs.upkeep import LEASE, move_due_jobs
-from scaling_kit.jobs.worker import Worker
+from scaling_kit.jobs.worker import Worker, WorkerOptions
 from scaling_kit.lease import Lease
 from scaling_kit.redis import Purpose, client
 
@@ -84,7 +85,8 @@ def run_jobs(queue_names: Sequence[str] | None = None, *, scheduled: bool = Fals
 
 def _run_until_empty(names: Sequence[str]) -> None:
     """The one place that knows how a worker is made."""
-    Worker(names, name=f"test-{uuid4().hex[:8]}", forks=False, burst=True).run()
+    options = WorkerOptions(order=Order(queue_names=tuple(names)), mode="simple", burst=True)
+    Worker(options, name=f"test-{uuid4().hex[:8]}").run()
 
 
 def _make_due(names: Sequence[str]) -> int:

@@ -11,7 +11,7 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from scaling_kit.jobs import checks
+from scaling_kit.jobs import checks, transitions
 from scaling_kit.jobs import queues as places
 from scaling_kit.jobs.checks import check_extra, check_limits, check_queues
 from scaling_kit.jobs.conf import JobsSettings
@@ -34,11 +34,11 @@ from tests.jobs import tasks
 from tests.jobs.conftest import Queues
 
 
-@pytest.mark.parametrize("forks", [False, True])
-def test_enqueued__runs_and_returns(queues: Queues, forks: bool) -> None:
+@pytest.mark.parametrize("mode", ["fork", "simple", "threads"])
+def test_enqueued__runs_and_returns(queues: Queues, mode: str) -> None:
     result = tasks.add.using(queue_name=queues.default).enqueue(1, b=2)
     assert result.status == TaskResultStatus.READY
-    queues.work(forks=forks)
+    queues.work(mode=mode)
     result.refresh()
     assert (result.status, result.return_value, result.attempts) == (TaskResultStatus.SUCCESSFUL, 3, 1)
     assert result.started_at is not None
@@ -131,7 +131,7 @@ def test_mover_without_the_lease__moves_nothing(queues: Queues) -> None:
     tasks.append.using(queue_name=queues.default, run_after=timezone.now() + timedelta(seconds=0.01)).enqueue("x")
     held_lease()
     late = Lease("scaling_kit_jobs", client=client(Purpose.SCRIPT))
-    wait_until(lambda: places.move_due(queues.default, late)[0] == 0)
+    wait_until(lambda: transitions.move_due(queues.default, late)[0] == 0)
     assert places.connection(queues.default).zcard(places.scheduled_key(queues.default)) == 1
 
 
@@ -219,7 +219,7 @@ def work_off_retries(queues: Queues) -> None:
     lease = held_lease()
     for _ in range(5):
         queues.work()
-        places.move_due(queues.default, lease)
+        transitions.move_due(queues.default, lease)
 
 
 def held_lease() -> Lease:

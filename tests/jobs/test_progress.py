@@ -42,7 +42,7 @@ def job(queues: Queues) -> Iterator[Job]:
 @pytest.mark.parametrize("forks", [False, True])
 def test_task__reports_and_logs(queues: Queues, forks: bool) -> None:
     result = tasks.report.using(queue_name=queues.default).enqueue(3)
-    queues.work(forks=forks)
+    queues.work(mode="fork" if forks else "simple")
     found = fetch_progress(result.id)
     assert found is not None
     assert (found.done, found.total, found.message, found.percent) == (3, 3, "at 3", 100.0)
