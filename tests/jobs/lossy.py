@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import select
 import socket
 import threading
 from collections.abc import Iterator
@@ -43,17 +44,18 @@ class LossyProxy:
 
     def _serve(self, client: socket.socket) -> None:
         with client, socket.create_connection(self._server) as server, contextlib.suppress(OSError):
-            while command := client.recv(1 << 20):
-                server.sendall(command)
-                if not self._answer(client, server, command):
-                    return
+            asked = b""
+            while True:
+                for readable in select.select([client, server], [], [])[0]:
+                    received = readable.recv(1 << 20)
+                    if not received or (readable is server and self._loses(asked, received)):
+                        return
+                    asked = asked + received if readable is client else b""
+                    (server if readable is client else client).sendall(received)
 
-    def _answer(self, client: socket.socket, server: socket.socket, command: bytes) -> bool:
-        """Pass the reply on; False if it was lost. One command at a time, as redis-py sends them."""
-        reply = server.recv(1 << 20)
-        if self._to_lose and self._of in command and not reply.startswith(b"-NOSCRIPT"):
-            self._to_lose -= 1
-            self.lost += 1
+    def _loses(self, asked: bytes, reply: bytes) -> bool:
+        if not self._to_lose or self._of not in asked or reply.startswith(b"-NOSCRIPT"):
             return False
-        client.sendall(reply)
+        self._to_lose -= 1
+        self.lost += 1
         return True

@@ -17,7 +17,16 @@ from rq.job import JobStatus
 from scaling_kit.jobs import queues as places
 from scaling_kit.jobs.enqueuing import ENQUEUE, PER_ROUND_TRIP
 from scaling_kit.jobs.job import Job
-from scaling_kit.jobs.tasks import PRIORITIES, InvalidTask, Retry, task, task_enqueued
+from scaling_kit.jobs.tasks import (
+    PRIORITIES,
+    InvalidTask,
+    Retry,
+    TaskResultDoesNotExist,
+    TaskResultStatus,
+    task,
+    task_enqueued,
+)
+from scaling_kit.testing import wait_until
 from tests.jobs import tasks
 from tests.jobs.conftest import Queues
 from tests.jobs.lossy import LossyProxy
@@ -52,7 +61,23 @@ def test_no_ttl__never_expires(queues: Queues) -> None:
     assert field(queues, result.id, "kit_expires_at") is None
 
 
+def test_waited_for_longer_than_its_ttl__fails_unrun(queues: Queues) -> None:
+    result = tasks.append.using(queue_name=queues.default, ttl=0.01).enqueue("ran")
+    wait_until(lambda: time.time() > float(field(queues, result.id, "kit_expires_at")))
+    queues.work()
+    result.refresh()
+    assert (result.status, tasks.noted("ran")) == (TaskResultStatus.FAILED, [])
+
+
 # --- result_ttl
+
+
+def test_result_ttl_0__leaves_nothing_when_done(queues: Queues) -> None:
+    result = tasks.append.using(queue_name=queues.default, result_ttl=0).enqueue("ran")
+    queues.work()
+    assert tasks.noted("ran") == ["None"]
+    with pytest.raises(TaskResultDoesNotExist):
+        result.refresh()
 
 
 @pytest.mark.parametrize(("ttl", "expected"), [(None, "86400"), (0, "0"), (5, "5"), (timedelta(minutes=1), "60")])
@@ -172,11 +197,23 @@ def test_only_for_by_another_name_of_the_class__applies() -> None:
     assert Retry(only_for=["redis.ConnectionError"]).applies_to(redis.exceptions.ConnectionError())
 
 
-def test_failed__is_retried_with_a_fixed_delay(queues: Queues) -> None:
-    result = tasks.fail_with.using(queue_name=queues.default).enqueue("value")
+@pytest.mark.parametrize(("kind", "attempts"), [("value", 3), ("unicode", 3), ("key", 1)])
+def test_failed__is_retried_after_the_errors_that_the_policy_is_for(queues: Queues, kind: str, attempts: int) -> None:
+    result = tasks.fail_with.using(queue_name=queues.default).enqueue(kind)
     work_off_retries(queues)
     result.refresh()
-    assert len(result.errors) == 3
+    assert (result.status, result.attempts) == (TaskResultStatus.FAILED, attempts)
+
+
+def test_backoff_that_fails_in_the_worker__does_not_lose_the_job(queues: Queues) -> None:
+    retry = Retry(count=1, backoff=tasks.backoff_that_raises)
+    result = tasks.fail.using(queue_name=queues.default, retry=retry).enqueue("no")
+    queues.work()
+    [(_, due_at)] = places.connection(queues.default).zrange(
+        places.scheduled_key(queues.default), 0, -1, withscores=True
+    )
+    assert due_at == pytest.approx(time.time() + 1, abs=1)
+    assert field(queues, result.id, "status") == "scheduled"
 
 
 # --- the fields, as RQ would have written them

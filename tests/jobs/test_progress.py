@@ -194,16 +194,26 @@ def test_follower__sees_the_state_what_happens_and_the_end(queues: Queues) -> No
     assert first is not None
     assert (first["event"], first["status"], first["progress"]) == ("state", "queued", None)
     queues.work()
-    places.connection(queues.default).publish(
-        places.event_channel(result.id), json.dumps({"event": "succeeded", "id": result.id})
-    )
     told = all_of(found)
+    kinds = [event["event"] for event in told]
+    assert kinds == ["started", "log", "progress", "log", "progress", "succeeded", "state"]
     reported = [event for event in told if event["event"] == "progress"]
     assert [(event["done"], event["total"], event["message"]) for event in reported] == [(1, 2, "at 1"), (2, 2, "at 2")]
     assert [event["message"] for event in told if event["event"] == "log"] == ["step 1", "step 2"]
     assert all(event["id"] == result.id and event["queue"] == queues.default for event in reported)
     assert told[-1]["status"] == "finished"
     assert told[-1]["progress"]["done"] == 2
+
+
+def test_follower_of_a_job_that_is_removed_when_done__sees_its_success(queues: Queues) -> None:
+    result = tasks.append.using(queue_name=queues.default, result_ttl=0).enqueue("x")
+    found = heard(follow(result.id))
+    found.get(timeout=10)
+    queues.work()
+    assert [(event["event"], event.get("status")) for event in all_of(found)][-2:] == [
+        ("succeeded", None),
+        ("state", None),
+    ]
 
 
 def test_follower_of_a_job_that_has_ended__sees_that_and_ends(queues: Queues) -> None:

@@ -81,6 +81,14 @@ def test_scheduled__holds_it_too_and_longer(queues: Queues) -> None:
     assert ttl == pytest.approx(30 * 86400 + 3600, abs=5)
 
 
+@pytest.mark.parametrize("name", ["append_once", "fail"])
+def test_ended__has_released_its_lock(queues: Queues, name: str) -> None:
+    result = getattr(tasks, name).using(queue_name=queues.default, unique=True, retry=0).enqueue("ran")
+    lock = lock_of(queues, result.id)
+    queues.work()
+    assert not places.connection(queues.default).exists(lock)
+
+
 def test_finished__may_be_enqueued_again(queues: Queues) -> None:
     first = once(queues).enqueue("ran")
     queues.work()
