@@ -34,6 +34,7 @@ class LossyProxy:
         try:
             yield self
         finally:
+            self._listener.shutdown(socket.SHUT_RDWR)  # closing alone does not wake who accepts
             self._listener.close()
 
     def _accept(self) -> None:
@@ -43,7 +44,7 @@ class LossyProxy:
                 threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        with client, socket.create_connection(self._server) as server, contextlib.suppress(OSError):
+        with contextlib.suppress(OSError), client, socket.create_connection(self._server) as server:
             asked = b""
             while True:
                 for readable in select.select([client, server], [], [])[0]:
