@@ -5,6 +5,7 @@ import types
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import urlsplit
 
 import django_rq
 import pytest
@@ -189,10 +190,11 @@ def test_reply_lost_to_what_rq_itself_writes__raises_and_is_one_job(
     queues: Queues, lossy: LossyProxy, elsewhere: bool, settings: Any
 ) -> None:
     """Dependencies. `elsewhere`: with a connection to another place than that of RQ_QUEUES."""
-    connection = queue_of(queues).connection
+    parts = urlsplit(lossy.url)
+    repeating = redis.Redis(host=parts.hostname, port=parts.port)  # ten times, by redis-py's default
     if elsewhere:
         settings.RQ_QUEUES = recipes.rq_queues(settings.SCALING_KIT_REDIS_URL, queues=queues.names)
-    queue = queue_of(queues, connection=connection)
+    queue = queue_of(queues, connection=repeating)
     first = queue.enqueue(tasks.plain, "first", "x")
     queues.work()
     lossy.lose_replies(1, of=b"RPUSH")
