@@ -14,7 +14,8 @@ import rq.worker
 from rq.executions import Execution
 from rq.queue import Queue
 from rq.registry import StartedJobRegistry
-from rq.utils import now
+from rq.utils import now, utcformat
+from rq.worker_registration import unregister
 
 from scaling_kit.jobs import queues
 from scaling_kit.jobs.job import Job
@@ -46,6 +47,14 @@ class PlainJobWorker(rq.worker.SimpleWorker):
     def will_be_stopped(self, job_id: str) -> None:
         """How the job in hand ends was somebody's wish, and no failure to be retried."""
         self._stopped_job_id = job_id
+
+    def register_death(self) -> None:
+        """As RQ does, but leave the executions to the supervisor: there is one if a claim never had its answer."""
+        with self.connection.pipeline() as pipeline:
+            unregister(self, pipeline)
+            pipeline.hset(self.key, "death", utcformat(now()))
+            pipeline.expire(self.key, 60)
+            pipeline.execute()
 
     # --- what RQ does when a job ended, as far as it is different here
 

@@ -55,6 +55,14 @@ class Fleet:
         return self.worker.order.queue_names
 
 
+@dataclass(frozen=True, kw_only=True)
+class Debt:
+    """Why the jobs of a worker that ended are handed back, and whether that counts against them."""
+
+    reason: str
+    killed: bool
+
+
 class Supervisor:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
@@ -70,7 +78,7 @@ class Supervisor:
         self._crashes = 0
         self._fork_at = 0.0
         self._beat_at = 0.0
-        self._owed: dict[str, str] = {}
+        self._owed: dict[str, Debt] = {}
         self._member = members.Member("supervisor", autoscale=fleet.autoscale or "")
         self._redis_reachable = True
 
@@ -232,22 +240,24 @@ class Supervisor:
         child.forget_fd()
         members.forget(child.pid)
         how = how_it_ended(status)
-        logger.log(
-            logging.INFO if status == 0 or _is_worn_out(status) else logging.WARNING,
-            "worker ended pid=%s name=%s %s",
-            child.pid,
-            child.name,
-            how,
-        )
+        in_peace = status == 0 or _is_worn_out(status)
+        log = logger.info if in_peace else logger.warning
+        log("worker ended pid=%s name=%s %s", child.pid, child.name, how)
+        self._owed[child.name] = self._debt(how, in_peace=in_peace)
+        jobs = self._settle_debts()
+        if in_peace and self._stop_by is not None and not self._redis_reachable:
+            self._owed.pop(child.name, None)  # most likely nothing: not worth waiting for Redis
         if status == 0:
             self.processes -= 1 if self.fleet.worker.burst else 0  # it found nothing more to do
-            return
-        if _is_worn_out(status):
-            return
-        self._owed[child.name] = f"the worker was {how}" if self._stop_by is None else "the grace period was over"
-        jobs = self._settle_debts()
-        if not child.stopping:
+        elif not in_peace and not child.stopping:
             self._back_off(died_young=time.monotonic() - child.started_at < SETTLED_SECONDS and not jobs)
+
+    def _debt(self, how: str, *, in_peace: bool) -> Debt:
+        if in_peace:
+            return Debt(reason="its worker ended before it was told that it had claimed it", killed=False)
+        if self._stop_by is not None:
+            return Debt(reason="the grace period was over", killed=False)
+        return Debt(reason=f"the worker was {how}", killed=True)
 
     def _settle_debts(self) -> int:
         """Hand back the jobs of workers that died; kept in mind until Redis can be told."""
@@ -276,7 +286,7 @@ class Supervisor:
         jobs = 0
         for queue_name, job_id, execution_id, name in last_started_first(executions):
             execution = (queue_name, job_id, execution_id)
-            jobs += hand_back_all(name, [execution], reason=self._owed[name], killed=self._stop_by is None)
+            jobs += hand_back_all(name, [execution], reason=self._owed[name].reason, killed=self._owed[name].killed)
         for name in list(self._owed):
             transitions.forget_worker(self.fleet.queue_names[0], name)
             del self._owed[name]

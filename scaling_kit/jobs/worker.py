@@ -116,7 +116,7 @@ class Worker:
         if self._runner.running():
             return  # the supervisor needs to find what we leave behind
         with contextlib.suppress(redis.RedisError):
-            self._plain.register_death()  # type: ignore[no-untyped-call]
+            self._plain.register_death()
         connections.close_all()
 
     def _status(self) -> int:
