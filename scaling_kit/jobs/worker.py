@@ -158,12 +158,24 @@ class Worker:
 
     def _claim(self, slot: int) -> Claimed | None:
         """The next job. After a lost reply the same execution id is asked for again, and the same job answered."""
-        execution_id = self._execution_ids[slot]
         try:
-            answer = transitions.claim(self.options.order.pick(), self.name, execution_id, slot=slot)
+            return self._ask(slot)
         except queues.AWAY as error:
             self._redis_is_away(error)
             return None
+
+    def _claim_next(self, slot: int) -> Claimed | None:
+        """For a thread that has ended a job. It insists on an answer: nobody else asks for what it may have claimed."""
+        while not self._is_done():
+            try:
+                return self._ask(slot)
+            except queues.AWAY as error:
+                self._redis_is_away(error)
+                time.sleep(queues.RETRY_SECONDS)
+        return None  # if there was something, the supervisor hands it back
+
+    def _ask(self, slot: int) -> Claimed | None:
+        answer = transitions.claim(self.options.order.pick(), self.name, self._execution_ids[slot], slot=slot)
         self._redis_is_back()
         if isinstance(answer, Claimed):
             self._execution_ids[slot] = _new_id()
@@ -171,10 +183,6 @@ class Worker:
             return answer
         self._open_queues = answer
         return None
-
-    def _claim_next(self, slot: int) -> Claimed | None:
-        """For a thread that has ended a job."""
-        return None if self._is_done() else self._claim(slot)
 
     def _show(self, claimed: Claimed | None = None) -> None:
         """What the others see of this worker."""

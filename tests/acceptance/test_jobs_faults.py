@@ -131,14 +131,7 @@ def test_cut_between_pop_and_reply__the_job_runs_once(
     assert fleet.workers_of(process) == workers
 
 
-UNANSWERED = pytest.mark.xfail(
-    strict=True,
-    raises=TimeoutError,
-    reason="a thread whose claim had no answer does not ask again: the job is started, and run by nobody",
-)
-
-
-@pytest.mark.parametrize("mode", ["fork", "simple", pytest.param("threads", marks=UNANSWERED)])
+@pytest.mark.parametrize("mode", MODES)
 def test_cut_again_and_again_when_a_job_has_ended_and_the_next_is_claimed__that_runs_once(
     queues: Queues, fleet: Fleet, journal: Journal, proxy: Proxy, mode: str
 ) -> None:
