@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scaling_kit.conf import Settings
 
 
@@ -17,6 +19,8 @@ class JobsSettings(Settings, prefix="SCALING_KIT_JOBS_"):
     LEASE_SECONDS: float = 10.0
     # So many workers in a row that die within ten seconds, without a job to blame, end `runworkers`.
     CRASH_LIMIT: int = 5
+    # Dotted paths of the tasks that `POST api/jobs/` may enqueue; none without this.
+    API_TASKS: Sequence[str] = ()
 
 
 settings = JobsSettings()
