@@ -38,7 +38,7 @@ class DashboardAdmin(django_rq.admin.QueueAdmin):
         return False
 
     def get_urls(self) -> list[URLPattern]:
-        patterns: list[URLPattern] = super().get_urls()
+        patterns: list[URLPattern] = super().get_urls()  # type: ignore[no-untyped-call]
         return [_guarded(pattern) for pattern in patterns if "(?P<token>" not in str(pattern.pattern)]
 
 

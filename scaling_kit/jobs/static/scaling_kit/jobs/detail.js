@@ -110,7 +110,7 @@ function facts(job) {
 
 function retries({ count, delays = [], first_seconds: first, max_seconds: max }) {
   if (Array.isArray(delays) && delays.length) return `${count}, after ${delays.join(", ")} s`;
-  return first === undefined ? `${count}` : `${count}, after ${first} s, doubling up to ${max} s`;
+  return first ? `${count}, after ${first} s, doubling up to ${max} s` : `${count}`;
 }
 
 function call(job) {

@@ -211,6 +211,7 @@ const body = $("jobs").tBodies[0];
 let rows = new Map();
 
 function drawList({ jobs, total, page, pages, searched, complete, problem }) {
+  $("list").removeAttribute("aria-busy");
   const kept = new Map(jobs.map((job) => [job.id, rows.get(job.id) || makeRow(job)]));
   rows = kept;
   jobs.forEach((job) => fillRow(rows.get(job.id), job));
@@ -314,6 +315,8 @@ window.addEventListener("hashchange", () => {
   readAddress();
   if (!asked.job && isOpen()) hideJob();
   drawTabs();
+  drawBulk();
+  $("list").setAttribute("aria-busy", "true");
   refresh();
 });
 document.addEventListener("visibilitychange", () => (document.hidden ? clearTimeout(timer) : refresh()));
