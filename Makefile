@@ -6,11 +6,12 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3 python; d
 VENV ?= .venv
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test clean
+.PHONY: help demo test bench clean
 
 help:
 	@echo 'make demo    run the photo wall at http://127.0.0.1:8000/ (PORT=8080 for another port)'
 	@echo 'make test    run every check and test'
+	@echo 'make bench   race the workers against other job systems (about half an hour; QUICK=1 for two minutes)'
 	@echo 'make clean   remove what these two have made: environments, data, caches'
 
 demo: $(VENV)/.demo
@@ -18,6 +19,9 @@ demo: $(VENV)/.demo
 
 test: $(VENV)/.dev
 	@exec $(VENV)/bin/python tests/run
+
+bench: $(VENV)/.bench
+	@exec $(VENV)/bin/python bench/jobs.py $(if $(QUICK),--quick)
 
 clean:
 	test ! -L .run/postgres || rm -rf "$$(readlink .run/postgres)"
@@ -34,6 +38,11 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@echo 'Installing the demo and the test tools (the first time takes a minute or two) ...'
 	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[demo,dev]'
 	@touch $(VENV)/.demo $@
+
+$(VENV)/.bench: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo 'Installing what the bench compares with (the first time takes a minute or two) ...'
+	@$(VENV)/bin/python -m pip install -qq --disable-pip-version-check -c constraints.txt -e '.[demo,dev,bench]'
+	@touch $(VENV)/.demo $(VENV)/.dev $@
 
 $(VENV)/bin/python:
 	@test -n '$(PYTHON)' || { echo 'No Python >= 3.11 found. Name one: make PYTHON=/path/to/python3'; exit 1; }

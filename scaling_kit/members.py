@@ -95,7 +95,7 @@ class Member:
             "release": hall.RELEASE,
             "started_at": self.started_at,
             "beat_at": time.time(),
-            "rss_bytes": _rss_bytes(),
+            "rss_bytes": rss_bytes(),
             "cpu_seconds": round(time.process_time(), 2),
         }
 
@@ -199,7 +199,7 @@ def _totals_key() -> str:
     return key("members", "totals")
 
 
-def _rss_bytes() -> int:
+def rss_bytes() -> int:
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123  (no Path object per beat)
             return int(statm.read().split()[1]) * resource.getpagesize()

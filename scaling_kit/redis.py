@@ -137,9 +137,11 @@ class Script:
         self.attempts = 3 if idempotent else 1
 
     @classmethod
-    def beside(cls, module_file: str, name: str, *, idempotent: bool = False) -> Script:
-        """Load `name`.lua from the folder of `module_file` (pass `__file__`)."""
-        return cls(Path(module_file).with_name(f"{name}.lua").read_text(), idempotent=idempotent)
+    def beside(cls, module_file: str, name: str, *, idempotent: bool = False, after: str = "") -> Script:
+        """Load `name`.lua from the folder of `module_file` (pass `__file__`); `after` names one to put in front."""
+        names = [after, name] if after else [name]
+        sources = [Path(module_file).with_name(f"{part}.lua").read_text() for part in names]
+        return cls("\n".join(sources), idempotent=idempotent)
 
     def __call__(self, client: redis.Redis, keys: Sequence[str] = (), args: Sequence[Any] = ()) -> Any:
         for attempt in range(1, self.attempts + 1):

@@ -1,202 +1,141 @@
-"""Running a task, and the record of its attempts, errors and outcome that `get_result` reads."""
+"""One attempt of a task: run it, and record how it ended."""
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import replace
-from datetime import UTC, datetime
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any
 
+import rq.job
 from django.utils import timezone
-from django.utils.module_loading import import_string
-from rq import get_current_job
-from rq.job import Job as RQJob
 from rq.job import JobStatus
+from rq.timeouts import BaseDeathPenalty, JobTimeoutException
 
-from scaling_kit.jobs import queues
+from scaling_kit.jobs import queues, results, transitions
 from scaling_kit.jobs.conf import settings
+from scaling_kit.jobs.interrupts import JobStopped
 from scaling_kit.jobs.job import Job
-from scaling_kit.jobs.tasks import (
-    Task,
-    TaskContext,
-    TaskError,
-    TaskResult,
-    TaskResultStatus,
-    normalize_json,
-    task_finished,
-    task_started,
-)
+from scaling_kit.jobs.tasks import TaskContext, TaskError, TaskResultStatus, normalize_json, task_started
+from scaling_kit.jobs.transitions import Claimed, Ended
 
 if TYPE_CHECKING:
-    from scaling_kit.jobs.tasks import AnyResult, AnyTask
+    from scaling_kit.jobs.tasks import AnyResult
 
 logger = logging.getLogger(__name__)
 
-STATUSES = {
-    JobStatus.STARTED: TaskResultStatus.RUNNING,
-    JobStatus.FINISHED: TaskResultStatus.SUCCESSFUL,
-    JobStatus.FAILED: TaskResultStatus.FAILED,
-    JobStatus.STOPPED: TaskResultStatus.FAILED,
-    JobStatus.CANCELED: TaskResultStatus.FAILED,
-}
+
+def run_task(path: str, *_: Any) -> None:
+    """What every job of `RQBackend` names as its function. RQ's own workers cannot run it, the kit's do not call it."""
+    raise results.NotATaskError(f"The task {path!r} is run by `manage.py runworkers` only")
 
 
-class NotATaskError(Exception):
-    """The job names something that is not a task."""
+class Attempt:
+    """An attempt of the task that a worker has claimed. `slot` is the worker's thread."""
+
+    def __init__(self, job: Job, claimed: Claimed, *, worker: str, slot: int = 0) -> None:
+        self.job = job
+        self.claimed = claimed
+        self.worker = worker
+        self.slot = slot
+        self.result: AnyResult | None = None
+        self._begun_at = time.monotonic()
+
+    def run(self, deadline: type[BaseDeathPenalty]) -> None:
+        """Run the task and record how that ended. Waits for Redis as long as it takes."""
+        try:
+            value = self._call(deadline)
+        except BaseException as error:
+            self._fail(error)
+        else:
+            self._succeed(value)
+
+    def _call(self, deadline: type[BaseDeathPenalty]) -> Any:
+        self.result = result = results.task_result(self.job, results.decoded(self.claimed.record))
+        context: list[Any] = [TaskContext(task_result=result)] if result.task.takes_context else []
+        task_started.send(type(result.task.get_backend()), task_result=result)
+        limit = self.job.timeout or settings.TIMEOUT_SECONDS
+        with _as_current(self.job), deadline(limit, JobTimeoutException, job_id=self.job.id):
+            return normalize_json(result.task.call(*context, *result.args, **result.kwargs))
+
+    def _succeed(self, value: Any) -> None:
+        text = json.dumps(value)
+        ttl = self.job.result_ttl if self.job.result_ttl is not None else settings.RESULT_TTL_SECONDS
+        for_rq = base64.b64encode(text.encode()) if value is not None else b""
+        if self._end("successful", ttl, text, for_rq):
+            object.__setattr__(self.result, "_return_value", value)
+            self._announce(TaskResultStatus.SUCCESSFUL)
+
+    def _fail(self, error: BaseException) -> None:
+        text = "".join(format_exception(error))
+        for_record, for_rq = transitions.error(type(error), text), transitions.rq_error(text)
+        delay = None if isinstance(error, JobStopped) else self.job.retry_delay_seconds(error)
+        if self.result is not None:
+            self.result.errors.append(TaskError(**json.loads(for_record)))
+        if delay is not None:
+            if self._end("retry", delay, for_record, for_rq):
+                logger.warning("task will be retried id=%s attempt=%s error=%r", self.job.id, self.job.attempts, error)
+            return
+        outcome = "stopped" if isinstance(error, JobStopped) else "failed"
+        if self._end(outcome, _reason(error), for_record, for_rq):
+            logger.warning("task %s id=%s path=%s error=%r", outcome, self.job.id, self._path, error)
+            self._announce(TaskResultStatus.FAILED)
+
+    def _end(self, outcome: Any, value: float | str, for_record: str, for_rq: bytes) -> bool:
+        ended = Ended(outcome=outcome, value=value, seconds=self._seconds, for_record=for_record, for_rq=for_rq)
+        finish = partial(transitions.finish, self.claimed, ended, worker=self.worker, slot=self.slot)
+        recorded, has_dependents = queues.insist(finish)
+        if not recorded:
+            logger.warning("job outcome dropped id=%s worker=%s reason=superseded", self.job.id, self.worker)
+        if has_dependents and outcome != "retry":
+            self.job._status = JobStatus.FINISHED if outcome == "successful" else JobStatus.FAILED
+            queues.insist(partial(queues.stock_queue(self.claimed.queue_name).enqueue_dependents, self.job))
+        return recorded
+
+    def _announce(self, status: TaskResultStatus) -> None:
+        if self.result is None:
+            return  # there is no such task: nothing to tell of
+        try:
+            results.announce(self.result, status, timezone.now())
+        except Exception:
+            logger.exception("a receiver of task_finished failed id=%s", self.job.id)
+
+    @property
+    def _seconds(self) -> float:
+        return time.monotonic() - self._begun_at
+
+    @property
+    def _path(self) -> str:
+        return self.job.task["path"] if self.job.task else ""
 
 
-class ProcessDiedError(Exception):
-    """The process that ran the task died."""
+def refuse(claimed: Claimed, error: Exception, *, worker: str, slot: int = 0) -> None:
+    """Fail a job that cannot even be read."""
+    text = "".join(format_exception(error))
+    ended = Ended(
+        outcome="failed",
+        value=_reason(error),
+        seconds=0.0,
+        for_record=transitions.error(type(error), text),
+        for_rq=transitions.rq_error(text),
+    )
+    queues.insist(partial(transitions.finish, claimed, ended, worker=worker, slot=slot))
 
 
-def run_task(path: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    """The function that every job of `RQBackend` calls, in the worker. Runs nothing that is not a task."""
-    job = get_current_job()
-    if not isinstance(job, Job) or job.task is None:
-        raise NotATaskError("Only a job that was made by RQBackend runs a task")
-    find_task(path)
-    result = _begin(job)
-    task_started.send(type(result.task.get_backend()), task_result=result)
-    begun_at = time.monotonic()
+@contextmanager
+def _as_current(job: Job) -> Iterator[None]:
+    """Make it what `rq.get_current_job()` returns."""
+    token = rq.job._current_job.set(job)
     try:
-        value = normalize_json(_call(result, args, kwargs))
-    except BaseException as error:
-        _fail(job, result, error)
-        raise
-    _succeed(job, result, value)
-    logger.info("task succeeded id=%s path=%s seconds=%.3f", job.id, path, time.monotonic() - begun_at)
-    return value
+        yield
+    finally:
+        rq.job._current_job.reset(token)
 
 
-def find_task(path: str) -> AnyTask:
-    """The task of that dotted path. Raises `NotATaskError`."""
-    try:
-        found = import_string(path)
-    except ImportError as error:
-        raise NotATaskError(f"There is no task {path!r} in this release: {error}") from error
-    if not isinstance(found, Task):
-        raise NotATaskError(f"{path!r} is a {type(found).__name__}, not a task")
-    return found
-
-
-def task_result(job: Job, record: Mapping[str, str]) -> AnyResult:
-    """What Django's Tasks API shows of a job. Raises `NotATaskError` if the task no longer exists."""
-    if job.task is None:
-        raise NotATaskError(f"The job {job.id} was not enqueued as a task")
-    status = STATUSES.get(job.get_status(refresh=False), TaskResultStatus.READY)
-    _, args, kwargs = job.args
-    result: AnyResult = TaskResult(
-        task=_as_enqueued(job.task),
-        id=job.id,
-        status=status,
-        enqueued_at=_aware(job.enqueued_at or job.created_at),
-        started_at=_moment(record.get("started_at")),
-        last_attempted_at=_moment(record.get("last_attempted_at")),
-        finished_at=_aware(job.ended_at) if status in {TaskResultStatus.FAILED, TaskResultStatus.SUCCESSFUL} else None,
-        args=args,
-        kwargs=kwargs,
-        backend=job.task["backend"],
-        errors=[TaskError(**json.loads(record[field])) for field in _numbered(record, "error")],
-        worker_ids=[record[field] for field in _numbered(record, "worker")],
-    )
-    if status == TaskResultStatus.SUCCESSFUL:
-        object.__setattr__(result, "_return_value", json.loads(record.get("return_value", "null")))
-    return result
-
-
-def announce_death(job: RQJob) -> None:
-    """Tell the receivers of `task_finished` that a task is given up because its process died too often."""
-    if not isinstance(job, Job) or job.task is None:
-        return
-    result = task_result(job, decoded(job.connection.hgetall(queues.record_key(job.id))))
-    task_finished.send(type(result.task.get_backend()), task_result=result)
-
-
-def _call(result: AnyResult, args: list[Any], kwargs: dict[str, Any]) -> Any:
-    context: list[Any] = [TaskContext(task_result=result)] if result.task.takes_context else []
-    return result.task.call(*context, *args, **kwargs)
-
-
-def _begin(job: Job) -> AnyResult:
-    now = timezone.now().isoformat()
-    key = queues.record_key(job.id)
-    *_, record = _write(
-        job,
-        ("HSETNX", key, "started_at", now),
-        ("HSET", key, "last_attempted_at", now, f"worker:{job.attempts}", job.worker_name or ""),
-        ("EXPIRE", key, settings.FAILURE_TTL_SECONDS),
-        ("HGETALL", key),
-    )
-    return task_result(job, decoded(record))
-
-
-def _succeed(job: Job, result: AnyResult, value: Any) -> None:
-    key = queues.record_key(job.id)
-    _write(job, ("HSET", key, "return_value", json.dumps(value)), ("EXPIRE", key, settings.RESULT_TTL_SECONDS))
-    object.__setattr__(result, "_return_value", value)
-    _finish(result, TaskResultStatus.SUCCESSFUL)
-
-
-def _fail(job: Job, result: AnyResult, error: BaseException) -> None:
-    kind = type(error)
-    fields = {
-        "exception_class_path": f"{kind.__module__}.{kind.__qualname__}",
-        "traceback": "".join(format_exception(error)),
-    }
-    result.errors.append(TaskError(**fields))
-    _write(job, ("HSET", queues.record_key(job.id), f"error:{job.attempts}", json.dumps(fields)))
-    if job.should_retry:
-        logger.warning("task will be retried id=%s attempt=%s error=%r", job.id, job.attempts, error)
-    else:
-        _finish(result, TaskResultStatus.FAILED)
-
-
-def _write(job: Job, *commands: tuple[Any, ...]) -> list[Any]:
-    """Write to the record, through an outage of Redis: writing it twice does no harm, not writing it would."""
-
-    def attempt() -> list[Any]:
-        pipeline = job.connection.pipeline()
-        for command in commands:
-            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        return pipeline.execute()
-
-    return queues.insist(attempt)
-
-
-def _finish(result: AnyResult, status: TaskResultStatus) -> None:
-    object.__setattr__(result, "finished_at", timezone.now())
-    object.__setattr__(result, "status", status)
-    task_finished.send(type(result.task.get_backend()), task_result=result)
-
-
-def _as_enqueued(written: Mapping[str, Any]) -> AnyTask:
-    """The task with what `using()` had changed."""
-    return replace(
-        find_task(written["path"]),
-        backend=written["backend"],
-        queue_name=written["queue"],
-        priority=written["priority"],
-        run_after=_moment(written["run_after"]),
-    )
-
-
-def _numbered(record: Mapping[str, str], name: str) -> list[str]:
-    """`error:1`, `error:2`, ... in the order of the attempts."""
-    found = [field for field in record if field.startswith(f"{name}:")]
-    return sorted(found, key=lambda field: int(field.partition(":")[2]))
-
-
-def decoded(record: Any) -> dict[str, str]:
-    return {field.decode(): value.decode() for field, value in record.items()}
-
-
-def _moment(text: str | None) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

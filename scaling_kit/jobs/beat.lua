@@ -6,7 +6,7 @@ local now = time[1] + time[2] / 1000000
 
 local function keep(composite)
   local id, execution = string.match(composite, '^([^:]+):(.+)$')
-  local queue = redis.call('HGET', prefix .. ':job:' .. id, 'origin')
+  local queue = redis.call('HGET', prefix .. ':execution:' .. composite, 'kit_queue')
   if not queue then
     return
   end

@@ -8,6 +8,8 @@ from scaling_kit.conf import Settings
 class JobsSettings(Settings, prefix="SCALING_KIT_JOBS_"):
     # How long a task may run, unless @task(timeout=...) or the queue's DEFAULT_TIMEOUT says otherwise.
     TIMEOUT_SECONDS: int = 180
+    # What does not notice its own timeout, deep in C code, is killed so much later (not in --mode simple).
+    TIMEOUT_MARGIN_SECONDS: float = 30.0
     # How long the outcome of a task can be asked for.
     RESULT_TTL_SECONDS: int = 24 * 3600
     FAILURE_TTL_SECONDS: int = 30 * 24 * 3600
@@ -19,6 +21,10 @@ class JobsSettings(Settings, prefix="SCALING_KIT_JOBS_"):
     LEASE_SECONDS: float = 10.0
     # So many workers in a row that die within ten seconds, without a job to blame, end `runworkers`.
     CRASH_LIMIT: int = 5
+    # With --autoscale: the oldest job may wait for so long before workers are added; and for so long nothing must
+    # wait, and a worker be idle, before one of them goes.
+    AUTOSCALE_LATENCY_SECONDS: float = 1.0
+    AUTOSCALE_QUIET_SECONDS: float = 30.0
     # Dotted paths of the tasks that `POST api/jobs/` may enqueue; none without this.
     API_TASKS: Sequence[str] = ()
 

@@ -19,17 +19,19 @@ from scaling_kit.redis import Purpose
 class Doorbell:
     def __init__(self, queue_names: Sequence[str]) -> None:
         self._pool = queues.connection(queue_names[0], Purpose.BLOCKING).connection_pool
-        self._commands = [("BLPOP", *map(queues.bell_key, queue_names), 0)]
-        self._commands += [("BLMOVE", key, key, "RIGHT", "RIGHT", 0) for key in map(queues.queue_key, queue_names)]
+        self._bells: tuple[object, ...] = ("BLPOP", *map(queues.bell_key, queue_names), 0)
         self._armed: dict[tuple[object, ...], Any] = {}
 
-    def wait(self, timeout_seconds: float, *, wake_fd: int) -> None:
-        """Return when there may be a job, when `wake_fd` is readable, or after the timeout.
+    def wait(self, timeout_seconds: float, *, queue_names: Sequence[str], wake_fd: int) -> None:
+        """Return when there may be a job in one of these queues, when `wake_fd` is readable, or after the timeout.
 
-        Raises `redis.ConnectionError`; the next call connects anew.
+        A queue that may not be touched, a paused one, would ring without end: only its bell is listened to, which
+        is rung when it is resumed. Raises `redis.ConnectionError`; the next call connects anew.
         """
         try:
-            self._arm()
+            self._arm(self._bells)
+            for key in map(queues.queue_key, queue_names):
+                self._arm(("BLMOVE", key, key, "RIGHT", "RIGHT", 0))
             connections = {_fileno(connection): command for command, connection in self._armed.items()}
             readable, _, _ = select.select([*connections, wake_fd], [], [], timeout_seconds)
             for fd in readable:
@@ -46,12 +48,11 @@ class Doorbell:
             self._pool.release(connection)
         self._armed.clear()
 
-    def _arm(self) -> None:
-        for command in self._commands:
-            if command not in self._armed:
-                connection: Any = self._pool.get_connection()
-                self._armed[command] = connection
-                connection.send_command(*command)
+    def _arm(self, command: tuple[object, ...]) -> None:
+        if command not in self._armed:
+            connection: Any = self._pool.get_connection()
+            self._armed[command] = connection
+            connection.send_command(*command)
 
     def _answered(self, command: tuple[object, ...]) -> None:
         connection = self._armed.pop(command)

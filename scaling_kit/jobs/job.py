@@ -1,22 +1,15 @@
-"""RQ's job, taught what a task of ours needs: JSON whatever its queue uses, priorities, and finer retries."""
+"""RQ's job, taught what a task of ours needs: JSON whatever its queue uses, and a policy for retries."""
 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import rq.job
-from rq.job import JobStatus
 from rq.serializers import JSONSerializer
 
-from scaling_kit.jobs import queues
 from scaling_kit.jobs.tasks import Retry
-
-if TYPE_CHECKING:
-    from redis.client import Pipeline
-    from rq.queue import Queue
 
 TASK_FIELD = "kit_task"
 RUN_TASK = "scaling_kit.jobs.attempts.run_task"
@@ -32,11 +25,11 @@ class Job(rq.job.Job):
     """How often it was started, this time included."""
 
     def restore(self, raw_data: Any) -> None:
-        fields = {key.decode(): value for key, value in raw_data.items()}
-        if TASK_FIELD in fields:
+        task = raw_data.get(TASK_FIELD.encode())
+        if task is not None:
             self.serializer = JSONSerializer
-            self.task = json.loads(fields[TASK_FIELD])
-        self.attempts = int(fields.get("kit_attempts", 0))
+            self.task = json.loads(task)
+        self.attempts = int(raw_data.get(b"kit_attempts", 0))
         super().restore(raw_data)
 
     @property
@@ -45,15 +38,12 @@ class Job(rq.job.Job):
             raise ValueError(f"The job of a task calls {RUN_TASK} and nothing else, not {self.func_name!r}")
         return super().func
 
-    def retry(self, queue: Queue, pipeline: Pipeline) -> None:
-        """Run again, as the task's policy says. RQ itself knows whole seconds only, and no priorities."""
+    def retry_delay_seconds(self, error: BaseException) -> float | None:
+        """How long a task that raised this waits for its next attempt; None if there is none."""
         policy = self.task and self.task.get("retry")
         if not policy or not self.retries_left:
-            super().retry(queue, pipeline)
-            return
+            return None
         retry = Retry.from_dict(policy)
-        delay = retry.delay_seconds(retry.count - self.retries_left)
-        self.retries_left -= 1
-        self._status = JobStatus.SCHEDULED
-        pipeline.hset(self.key, mapping={"retries_left": self.retries_left, "status": self._status.value})
-        pipeline.zadd(queues.scheduled_key(queue.name), {self.id: time.time() + delay})
+        if not retry.applies_to(error):
+            return None
+        return retry.delay_seconds(retry.count - self.retries_left)

@@ -1,4 +1,4 @@
-"""Where the queues are, how their keys are spelled, and the scripts that write them.
+"""Where the queues are, and how their keys are spelled.
 
 The keys are RQ's own, so that its producers, `Job.fetch` and dashboards go on working. Beside them the kit keeps,
 per queue, one list for each priority other than 0 (`rq:queue:default:p50`), a set of the priorities in use, and a
@@ -7,13 +7,11 @@ bell that is rung for those lists.
 
 from __future__ import annotations
 
-import base64
 import logging
 import os
 import time
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 from urllib.parse import quote, urlencode
 
@@ -21,39 +19,23 @@ import redis
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured
 from rq.defaults import RQ_KEY_PREFIX
-from rq.utils import as_text, now, utcformat
+from rq.queue import Queue
 
-from scaling_kit.jobs.conf import settings
-from scaling_kit.lease import Lease
-from scaling_kit.prepared import PreparedJob
-from scaling_kit.redis import ConnectionFailures, Purpose, Script, client, key
+from scaling_kit.jobs.job import Job
+from scaling_kit.redis import ConnectionFailures, Purpose, client, key
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-ENQUEUE = Script.beside(__file__, "enqueue", idempotent=True)
-CLAIM = Script.beside(__file__, "claim", idempotent=True)
-HAND_BACK = Script.beside(__file__, "hand_back", idempotent=True)
-BEAT = Script.beside(__file__, "beat", idempotent=True)
-MOVE_DUE = Script.beside(__file__, "move_due", idempotent=True)
-FIND_ORPHANS = Script.beside(__file__, "find_orphans", idempotent=True)
-
-# RQ's own sweeps, which a look at its dashboard starts, must leave our jobs to us: they consider a job abandoned
-# when it has not been heard of for this long.
-RQ_MARGIN_SECONDS = 300
-
-# What says that Redis does not answer now, and may in a moment.
-AWAY = (*ConnectionFailures, redis.exceptions.BusyLoadingError)
+# What says that Redis does not answer now, or takes no writes, and may in a moment.
+AWAY = (
+    *ConnectionFailures,
+    redis.exceptions.BusyLoadingError,
+    redis.exceptions.OutOfMemoryError,
+    redis.exceptions.ReadOnlyError,
+)
 RETRY_SECONDS = 1.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claimed:
-    queue_name: str
-    job_id: str
-    execution_id: str
-    fields: Mapping[bytes, bytes]
 
 
 def names() -> list[str]:
@@ -95,6 +77,17 @@ def connection(queue_name: str, purpose: Purpose = Purpose.SCRIPT) -> redis.Redi
     return client(purpose, url(queue_name), decode=False)
 
 
+def stock_queue(queue_name: str) -> Queue:
+    """RQ's own object for a queue."""
+    entry = config(queue_name)
+    return _stock_queue(queue_name, connection(queue_name), entry.get("SERIALIZER"), entry.get("DEFAULT_TIMEOUT"))
+
+
+@lru_cache(maxsize=64)  # making one costs as much as the rest of reading a job
+def _stock_queue(queue_name: str, redis: redis.Redis, serializer: str | None, default_timeout: int | None) -> Queue:
+    return Queue(queue_name, connection=redis, job_class=Job, serializer=serializer, default_timeout=default_timeout)
+
+
 def queue_key(queue_name: str, priority: int = 0) -> str:
     return f"{RQ_KEY_PREFIX}:queue:{queue_name}" + (f":p{priority}" if priority else "")
 
@@ -133,112 +126,18 @@ def record_key(job_id: str) -> str:
     return key("jobs", "record", job_id)
 
 
-def prepared(queue_name: str, job_id: str, fields: Mapping[str, str | bytes], priority: int = 0) -> PreparedJob:
-    """A job for a queue. The set it is announced in is RQ's set of queues, or the queue's set of priorities."""
-    return PreparedJob(
-        id=job_id,
-        hash_key=job_key(job_id),
-        fields=fields,
-        queue_key=queue_key(queue_name, priority),
-        queues_key=priorities_key(queue_name) if priority else f"{RQ_KEY_PREFIX}:queues",
-        queue_name=str(priority) if priority else queue_key(queue_name),
-        redis_url=url(queue_name),
-    )
+def log_key(job_id: str) -> str:
+    return key("jobs", "log", job_id)
 
 
-def enqueue(queue_name: str, job: PreparedJob, *, run_at: float | None = None) -> bool:
-    """Enqueue, or keep until `run_at` (epoch seconds). False if a job of that id was there already.
-
-    Safe to repeat after a lost reply. Raises `redis.RedisError` when Redis does not answer.
-    """
-    flat = [item for pair in job.fields.items() for item in pair]
-    target = job.queue_key if run_at is None else scheduled_key(queue_name)
-    keys = [job.hash_key, job.queues_key, target, bell_key(queue_name)]
-    score = "" if run_at is None else repr(run_at)
-    return bool(ENQUEUE(connection(queue_name), keys, [job.id, job.queue_name, score, *flat]))
+def event_channel(job_id: str) -> str:
+    """Where what happens to a job is published."""
+    return key("jobs", "event", job_id)
 
 
-def claim(queue_names: Sequence[str], worker: str, execution_id: str) -> Claimed | None:
-    """Take the next job of several queues, the first queue first, and mark it started by `worker`.
-
-    None if there is none, or RQ's workers are suspended. A repetition with the same `execution_id` is answered with
-    the same job, so a lost reply loses nothing.
-    """
-    found = CLAIM(
-        connection(queue_names[0]),
-        [key("jobs", "claim", worker), *map(queue_key, queue_names)],
-        [RQ_KEY_PREFIX, worker, execution_id, utcformat(now()), RQ_MARGIN_SECONDS],
-    )
-    if not found:
-        return None
-    queue, job_id, flat = found
-    fields = dict(zip(flat[::2], flat[1::2], strict=True))
-    queue_name = queue.decode().removeprefix(queue_key(""))
-    return Claimed(queue_name=queue_name, job_id=job_id.decode(), execution_id=execution_id, fields=fields)
-
-
-def hand_back(
-    queue_name: str,
-    job_id: str,
-    execution_id: str,
-    worker: str,
-    *,
-    reason: str,
-    killed: bool,
-    lease: Lease | None = None,
-) -> str:
-    """Put a started job that nobody runs any more back at the head of its queue, once, whoever calls this how often.
-
-    `killed` counts against the job: after SCALING_KIT_JOBS_MAX_KILLS it fails. With a `lease` this is a sweep: only
-    its holder may do so, and only while the worker is not heard of. Returns `requeued`, `failed`, or `no` when there
-    was nothing to hand back.
-    """
-    error = f"The process that ran this job died {settings.MAX_KILLS} times, the last time because: {reason}"
-    packed = zlib.compress(error.encode())
-    answer = HAND_BACK(
-        connection(queue_name),
-        [record_key(job_id), alive_key(worker), lease.holder_key if lease else ""],
-        [
-            RQ_KEY_PREFIX,
-            queue_name,
-            job_id,
-            execution_id,
-            worker,
-            int(killed),
-            settings.MAX_KILLS,
-            lease.token if lease else "",
-            utcformat(now()),
-            reason,
-            base64.b64encode(packed),
-            settings.FAILURE_TTL_SECONDS,
-        ],
-    )
-    return str(answer.decode())
-
-
-def executions(queue_name: str, worker: str) -> list[tuple[str, str, str]]:
-    """(queue name, job id, execution id) of what a worker has started and not ended."""
-    redis = connection(queue_name)
-    found = []
-    for composite in redis.smembers(f"{RQ_KEY_PREFIX}:worker:{worker}:executions"):
-        job_id, _, execution_id = as_text(composite).partition(":")
-        origin = redis.hget(job_key(job_id), "origin")
-        found.append((as_text(origin) if origin else queue_name, job_id, execution_id))
-    return found
-
-
-def forget_worker(queue_name: str, worker: str) -> None:
-    """Take a worker that died off RQ's dashboard; what else RQ keeps of it is dropped by the upkeep."""
-    connection(queue_name).delete(alive_key(worker), f"{RQ_KEY_PREFIX}:worker:{worker}")
-
-
-def beat(queue_name: str, workers: Sequence[str], *, purpose: Purpose = Purpose.REQUEST) -> None:
-    """Say that these workers live, and with them the jobs they run. Raises `redis.RedisError`."""
-    BEAT(
-        connection(queue_name, purpose),
-        [alive_key(worker) for worker in workers],
-        [RQ_KEY_PREFIX, round(settings.WORKER_TTL_SECONDS * 1000), RQ_MARGIN_SECONDS, utcformat(now()), *workers],
-    )
+def paused_key() -> str:
+    """The names of the queues from which nothing is taken for now."""
+    return key("jobs", "paused")
 
 
 def insist(action: Callable[[], T]) -> T:
@@ -256,31 +155,3 @@ def insist(action: Callable[[], T]) -> T:
             if announced:
                 logger.info("redis_reachable=True pid=%s", os.getpid())
             return result
-
-
-def move_due(queue_name: str, lease: Lease, *, limit: int = 500) -> tuple[int, float | None, list[str]]:
-    """Move what is due from the schedule to the queue, if we hold the lease in that same Redis.
-
-    Returns how many were moved, the seconds until the next is due (None: nothing is scheduled), and ids that are due
-    but belong to a rate limit, which only RQ itself can enqueue.
-    """
-    moved, next_in_ms, limited = MOVE_DUE(
-        connection(queue_name),
-        [lease.holder_key, scheduled_key(queue_name), queue_key(queue_name)],
-        [lease.token, RQ_KEY_PREFIX, utcformat(now()), limit],
-    )
-    return moved, None if next_in_ms < 0 else next_in_ms / 1000, [job_id.decode() for job_id in limited]
-
-
-def find_orphans(queue_name: str, lease: Lease, *, sure_after_seconds: float) -> list[tuple[str, str, str]]:
-    """(job id, execution id, worker) of started jobs whose worker has not been heard of for a while.
-
-    A worker that is silent is first suspected, and only `sure_after_seconds` later given up: after Redis itself was
-    away nobody has beaten yet. Also returns to its queue what a stock RQ worker left between pop and start.
-    """
-    found = FIND_ORPHANS(
-        connection(queue_name),
-        [lease.holder_key, started_key(queue_name), queue_key(queue_name), key("jobs", "suspects", queue_name)],
-        [lease.token, RQ_KEY_PREFIX, key("jobs", "alive", ""), sure_after_seconds],
-    )
-    return [(job_id.decode(), execution_id.decode(), worker.decode()) for job_id, execution_id, worker in found]

@@ -19,15 +19,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scaling_kit import members
-from scaling_kit.jobs import queues, upkeep
+from scaling_kit.jobs import queues, transitions, upkeep
+from scaling_kit.jobs.autoscale import Bounds, Load, Policy, observe
 from scaling_kit.jobs.conf import settings
+from scaling_kit.jobs.deaths import hand_back_all
 from scaling_kit.jobs.processes import SIGNALS, Child, fork, how_it_ended, kill, kill_group, same_command, wait_status
-from scaling_kit.jobs.worker import Worker, hand_back_all
+from scaling_kit.jobs.worker import WORN_OUT, Worker, WorkerOptions
 from scaling_kit.redis import RedisError
 
 logger = logging.getLogger(__name__)
 
 TICK_SECONDS = 0.5
+OBSERVE_SECONDS = 1.0
 # A worker that lived so long is not part of a crash loop.
 SETTLED_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 5.0
@@ -43,16 +46,21 @@ class Fleet:
     """What `runworkers` was asked for."""
 
     processes: int
-    queue_names: tuple[str, ...]
-    forks: bool = True
+    worker: WorkerOptions
     grace_seconds: float = 30.0
-    burst: bool = False
+    autoscale: Bounds | None = None
+
+    @property
+    def queue_names(self) -> tuple[str, ...]:
+        return self.worker.order.queue_names
 
 
 class Supervisor:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
         self.processes = fleet.processes
+        self._policy = Policy(fleet.autoscale) if fleet.autoscale else None
+        self._observe_at = 0.0
         self.status = 0
         self._workers: list[Child] = []
         self._upkeep: Child | None = None
@@ -63,7 +71,7 @@ class Supervisor:
         self._fork_at = 0.0
         self._beat_at = 0.0
         self._owed: dict[str, str] = {}
-        self._member = members.Member("supervisor")
+        self._member = members.Member("supervisor", autoscale=fleet.autoscale or "")
         self._redis_reachable = True
 
     def run(self) -> int:
@@ -79,6 +87,7 @@ class Supervisor:
             self._handle_signals()
             self._reap()
             self._settle_debts()
+            self._autoscale()
             self._retire_surplus()
             self._follow_probe()
             self._enforce_grace()
@@ -115,10 +124,33 @@ class Supervisor:
             self._retire(child)
 
     def _resize(self, change: int) -> None:
+        if self._policy:
+            logger.warning("supervisor not resized: --autoscale %s decides", self._policy.bounds)
+            return
         self.processes = max(1, self.processes + change)
         logger.info("supervisor resized processes=%s", self.processes)
 
     # --- workers
+
+    def _autoscale(self) -> None:
+        """Follow the queues. While they cannot be seen, keep what there is."""
+        now = time.monotonic()
+        if self._policy is None or self._stop_by is not None or now < self._observe_at:
+            return
+        self._observe_at = now + OBSERVE_SECONDS
+        try:
+            load = self._observe()
+        except RedisError:
+            self._policy.forget()
+            return
+        wanted = self._policy.wanted(now, load, self.processes)
+        if wanted != self.processes:
+            seen = (load.waiting, load.oldest_seconds, len(load.busy))
+            logger.info("supervisor resized processes=%s waiting=%s oldest_seconds=%.3f busy=%s", wanted, *seen)
+            self.processes, self._beat_at = wanted, 0.0
+
+    def _observe(self) -> Load:
+        return observe(self.fleet.queue_names, [child.name for child in self._workers if not child.stopping])
 
     def _fill(self) -> None:
         """Fork the workers that are missing; while outdated ones remain, one more than asked for."""
@@ -138,8 +170,7 @@ class Supervisor:
         os.set_blocking(ready_fd, False)
 
         def work() -> int:
-            fleet = self.fleet
-            worker = queues.insist(lambda: Worker(fleet.queue_names, name=name, forks=fleet.forks, burst=fleet.burst))
+            worker = queues.insist(lambda: Worker(self.fleet.worker, name=name))
             return worker.run(on_ready=lambda: os.close(tell_fd))
 
         self._beat_at = 0.0
@@ -149,11 +180,21 @@ class Supervisor:
         return Child(name=name, pid=pid, ready_fd=ready_fd)
 
     def _retire_surplus(self) -> None:
-        """Ask one worker to end if there are more than asked for, all of them ready: outdated ones first."""
+        """Ask one worker to end if there are more than asked for, all of them ready: outdated and idle ones first.
+
+        One that has a job ends after it, whatever we believe it to do.
+        """
         active = [child for child in self._workers if not child.stopping]
         ready = [child for child in active if child.is_ready()]
         if len(ready) > self.processes:
-            self._retire(min(ready, key=lambda child: (not child.outdated, -child.started_at)))
+            busy = self._busy()
+            self._retire(min(ready, key=lambda child: (not child.outdated, child.name in busy, -child.started_at)))
+
+    def _busy(self) -> frozenset[str]:
+        try:
+            return self._observe().busy
+        except RedisError:
+            return frozenset()
 
     def _retire(self, child: Child) -> None:
         child.stopping = True
@@ -187,14 +228,16 @@ class Supervisor:
         members.forget(child.pid)
         how = how_it_ended(status)
         logger.log(
-            logging.INFO if status == 0 else logging.WARNING,
+            logging.INFO if status == 0 or _is_worn_out(status) else logging.WARNING,
             "worker ended pid=%s name=%s %s",
             child.pid,
             child.name,
             how,
         )
         if status == 0:
-            self.processes -= 1 if self.fleet.burst else 0  # it found nothing more to do
+            self.processes -= 1 if self.fleet.worker.burst else 0  # it found nothing more to do
+            return
+        if _is_worn_out(status):
             return
         self._owed[child.name] = f"the worker was {how}" if self._stop_by is None else "the grace period was over"
         jobs = self._settle_debts()
@@ -206,10 +249,10 @@ class Supervisor:
         jobs = 0
         for name, reason in list(self._owed.items()):
             try:
-                executions = queues.executions(self.fleet.queue_names[0], name)
+                executions = transitions.executions(self.fleet.queue_names[0], name)
                 killed = self._stop_by is None
                 jobs += hand_back_all(name, executions, reason=reason, killed=killed)
-                queues.forget_worker(self.fleet.queue_names[0], name)
+                transitions.forget_worker(self.fleet.queue_names[0], name)
             except RedisError as error:
                 self._redis_is_away(error)
                 if self._stop_by is not None and time.monotonic() > self._stop_by + 5:
@@ -273,7 +316,7 @@ class Supervisor:
             return
         self._beat_at = time.monotonic() + settings.WORKER_TTL_SECONDS / 5
         try:
-            queues.beat(self.fleet.queue_names[0], [child.name for child in self._workers])
+            transitions.beat(self.fleet.queue_names[0], [child.name for child in self._workers])
             self._member.update(state="stopping" if self._stop_by else "running", processes=self.processes)
             self._member.beat()
         except RedisError as error:
@@ -303,3 +346,7 @@ class Supervisor:
     def _leave(self) -> None:
         members.forget(os.getpid())
         logger.info("supervisor ended status=%s", self.status)
+
+
+def _is_worn_out(status: int) -> bool:
+    return os.WIFEXITED(status) and os.WEXITSTATUS(status) == WORN_OUT

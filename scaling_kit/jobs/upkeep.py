@@ -14,9 +14,9 @@ from rq.queue import Queue
 from rq.registry import FailedJobRegistry, FinishedJobRegistry, ReadyJobRegistry
 from rq.worker_registration import clean_worker_registry
 
-from scaling_kit.jobs import queues
+from scaling_kit.jobs import queues, transitions
 from scaling_kit.jobs.conf import settings
-from scaling_kit.jobs.worker import hand_back_all
+from scaling_kit.jobs.deaths import hand_back_all
 from scaling_kit.leadership import Candidate, Duty
 from scaling_kit.lease import Lease
 from scaling_kit.redis import Purpose, client
@@ -39,7 +39,7 @@ def hand_back_orphans(lease: Lease) -> None:
     """Put jobs of workers that are silent back at the head of their queue."""
     sure_after = settings.WORKER_TTL_SECONDS * SUSPICION_SHARE
     for queue_name in queues.names():
-        for job_id, execution_id, worker in queues.find_orphans(queue_name, lease, sure_after_seconds=sure_after):
+        for job_id, execution_id, worker in transitions.find_orphans(queue_name, lease, sure_after_seconds=sure_after):
             execution = (queue_name, job_id, execution_id)
             hand_back_all(worker, [execution], reason="its host fell silent", killed=True, lease=lease)
 
@@ -71,7 +71,7 @@ def run_candidate() -> int:
 
 
 def _move(queue_name: str, lease: Lease) -> float:
-    _, next_in_seconds, rate_limited = queues.move_due(queue_name, lease)
+    _, next_in_seconds, rate_limited = transitions.move_due(queue_name, lease)
     if rate_limited:
         _enqueue_rate_limited(queue_name, rate_limited)
     return POLL_SECONDS if next_in_seconds is None else next_in_seconds

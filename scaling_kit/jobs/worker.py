@@ -1,8 +1,4 @@
-"""A worker process: claims jobs, one at a time, and runs each in a child (`fork`) or in itself (`simple`).
-
-RQ's worker is under it for what happens to a job that ended: results, retries, callbacks, dependents. The loop, the
-claim, the heartbeats and the fate of a job whose process died are the kit's.
-"""
+"""A worker process: claims jobs and gives them to its runner. Started and watched by the supervisor."""
 
 from __future__ import annotations
 
@@ -11,78 +7,132 @@ import logging
 import os
 import select
 import signal
-import sys
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import redis
-import rq.worker
-from django.db import close_old_connections, connections
-from rq.executions import Execution
-from rq.job import JobStatus
-from rq.queue import Queue
-from rq.registry import StartedJobRegistry
-from rq.utils import now
+from django.db import connections
 
 from scaling_kit import members
-from scaling_kit.jobs import attempts, queues
+from scaling_kit.jobs import orders, queues, transitions
 from scaling_kit.jobs.doorbell import Doorbell
-from scaling_kit.jobs.job import Job
-from scaling_kit.jobs.processes import die_with, how_it_ended
-from scaling_kit.lease import Lease
+from scaling_kit.jobs.order import Order
+from scaling_kit.jobs.plain_jobs import PlainJobWorker
+from scaling_kit.jobs.runners import ForkRunner, InlineRunner, Runner, ThreadRunner
+from scaling_kit.jobs.transitions import Claimed
 
 logger = logging.getLogger(__name__)
 
 # An idle worker looks by itself so often, should the doorbell not ring.
 IDLE_SECONDS = 1.0
-# A child that does not notice its own timeout, deep in C code, is killed so much later.
-HORSE_MARGIN_SECONDS = 30
+# The main thread; those for jobs are counted from 0.
+MAIN = -1
+# How a worker ends that has done its --max-jobs or grown beyond its --max-memory: it wants to be replaced.
+WORN_OUT = 3
 
 
-class Worker(rq.worker.SimpleWorker):
-    """One worker. `forks` runs each job in a child of its own; `on_ready` is called when it can take jobs."""
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """What is asked of a worker.
 
-    job_class = Job
-    log_job_description = False
-    log_result_lifespan = False
+    `mode`: `fork` runs each job in a child of its own, `simple` in the worker, `threads` up to `concurrency` at once.
+    A worker that has started `max_jobs`, or has more than `max_memory_bytes` resident when a job has ended, takes no
+    more and ends with the status `WORN_OUT`; 0: no limit. In a `burst` it ends when its queues are empty.
+    """
 
-    def __init__(self, queue_names: Sequence[str], *, name: str, forks: bool, burst: bool = False) -> None:
-        connection = queues.connection(queue_names[0])
-        super().__init__([_queue(queue_name, connection) for queue_name in queue_names], name, connection=connection)
-        self.forks = forks
-        self.burst = burst
+    order: Order
+    mode: Literal["fork", "simple", "threads"] = "fork"
+    concurrency: int = 8
+    max_jobs: int = 0
+    max_memory_bytes: int = 0
+    burst: bool = False
+
+
+class Worker:
+    """One worker. `run` calls `on_ready` when it can take jobs."""
+
+    def __init__(self, options: WorkerOptions, *, name: str) -> None:
+        self.options = options
+        self.name = name
+        self._queue_names = options.order.queue_names
+        self._plain = PlainJobWorker(self._queue_names, name)
+        self._started = 0
+        self._shown = ""
+        self._measure_at = 0.0
+        self._rss_bytes = 0
         self._stopping = False
         self._redis_reachable = True
-        self._execution_id = uuid.uuid4().hex
-        self._doorbell = Doorbell(queue_names)
+        self._execution_ids: defaultdict[int, str] = defaultdict(_new_id)
+        self._open_queues: Sequence[str] = self._queue_names
+        self._doorbell = Doorbell(self._queue_names)
         self._wake_fd, self._signalled_fd = os.pipe()
 
     def run(self, on_ready: Callable[[], None] = lambda: None) -> int:
-        """Work until told to stop (TERM: after the job in hand), or in a burst until the queues are empty."""
+        """Work until told to stop (TERM: after the jobs in hand), until worn out, or until a burst is over."""
         self._listen_to_signals()
-        queues.insist(self.register_birth)
-        self.member = members.join("worker", state="idle", queues=",".join(self.queue_names()), job="")
+        queues.insist(self._plain.register_birth)
+        self._runner = self._make_runner()
+        orders.obey(self._queue_names[0], self.name, self._obey)
+        self.member = members.join("worker", state="idle", queues=",".join(self._queue_names), job="")
         on_ready()
-        while not self._stopping:
-            claimed = self._claim()
-            if claimed:
-                self._run(claimed)
-            elif self.burst and self._redis_reachable:
-                break
-            else:
-                self._wait()
+        while not self._is_done():
+            self._step()
+        self._drain()
         self._leave()
-        return 0
+        return self._status()
+
+    def _make_runner(self) -> Runner:
+        if self.options.mode == "threads":
+            return ThreadRunner(self._plain, self.options.concurrency, claim_next=self._claim_next, wake=self._wake)
+        return ForkRunner(self._plain) if self.options.mode == "fork" else InlineRunner(self._plain)
+
+    def _is_done(self) -> bool:
+        return self._stopping or self._is_worn_out() or bool(self._runner.stuck())
+
+    def _step(self) -> None:
+        look_again_seconds = self._runner.look()
+        claimed = self._claim(MAIN) if self._runner.has_room() else None
+        if claimed:
+            self._show(claimed)
+            self._runner.start(claimed)
+        elif self.options.burst and self._redis_reachable and not self._runner.running():
+            self._stopping = True
+        else:
+            self._show()
+            self._wait(look_again_seconds)
+
+    def _drain(self) -> None:
+        """Let the jobs in hand end; the supervisor sees to it that this does not take for ever."""
+        while len(self._runner.running()) > len(self._runner.stuck()):
+            self._wait_awake(min(IDLE_SECONDS, self._runner.look()))
+
+    def _leave(self) -> None:
+        self._doorbell.close()
+        self.member.leave()
+        if self._runner.running():
+            return  # the supervisor needs to find what we leave behind
+        with contextlib.suppress(redis.RedisError):
+            self._plain.register_death()  # type: ignore[no-untyped-call]
+        connections.close_all()
+
+    def _status(self) -> int:
+        if self._runner.running():
+            logger.error("worker stuck name=%s jobs=%s", self.name, [job.job_id for job in self._runner.running()])
+            return 1
+        return WORN_OUT if self._is_worn_out() and not self._stopping else 0
+
+    # --- signals and orders
 
     def _listen_to_signals(self) -> None:
         for fd in (self._wake_fd, self._signalled_fd):
             os.set_blocking(fd, False)
         signal.set_wakeup_fd(self._signalled_fd, warn_on_full_buffer=False)
         signal.signal(signal.SIGTERM, self._stop)
-        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
+        for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGUSR1):
             signal.signal(ignored, signal.SIG_IGN)  # meant for the supervisor
         for default in (signal.SIGQUIT, signal.SIGCHLD):
             signal.signal(default, signal.SIG_DFL)
@@ -90,39 +140,78 @@ class Worker(rq.worker.SimpleWorker):
     def _stop(self, *_: object) -> None:
         self._stopping = True
 
-    def _leave(self) -> None:
-        self._doorbell.close()
-        self.member.leave()
-        with contextlib.suppress(redis.RedisError):
-            self.register_death()  # type: ignore[no-untyped-call]
-        connections.close_all()
+    def _wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is full of calls to wake up
+            os.write(self._signalled_fd, b"\0")
 
-    # --- claim and wait
+    def _obey(self, order: dict[str, Any]) -> None:
+        if order["command"] == "shutdown":
+            os.kill(os.getpid(), signal.SIGTERM)
+        elif order["command"] in {"stop-job", "stop-execution"}:
+            logger.info("worker name=%s asked to stop job=%s", self.name, order["job_id"])
+            self._runner.stop_job(order["job_id"])
 
-    def _claim(self) -> queues.Claimed | None:
+    # --- claim, start and wait
+
+    def _claim(self, slot: int) -> Claimed | None:
         """The next job. After a lost reply the same execution id is asked for again, and the same job answered."""
+        execution_id = self._execution_ids[slot]
         try:
-            claimed = queues.claim(self.queue_names(), self.name, self._execution_id)
+            answer = transitions.claim(self.options.order.pick(), self.name, execution_id, slot=slot)
         except queues.AWAY as error:
             self._redis_is_away(error)
             return None
         self._redis_is_back()
-        if claimed:
-            self._execution_id = uuid.uuid4().hex
-        return claimed
+        if isinstance(answer, Claimed):
+            self._execution_ids[slot] = _new_id()
+            self._started += 1
+            return answer
+        self._open_queues = answer
+        return None
 
-    def _wait(self) -> None:
-        if not self._redis_reachable:
-            select.select([self._wake_fd], [], [], queues.RETRY_SECONDS)
+    def _claim_next(self, slot: int) -> Claimed | None:
+        """For a thread that has ended a job."""
+        return None if self._is_done() else self._claim(slot)
+
+    def _show(self, claimed: Claimed | None = None) -> None:
+        """What the others see of this worker."""
+        jobs = [*([claimed] if claimed else []), *self._runner.running()]
+        shown = ",".join(job.job_id for job in jobs)
+        if shown != self._shown:
+            self._shown = shown
+            queue = jobs[0].queue_name if jobs else ""
+            self.member.update(state="busy" if jobs else "idle", job=shown, queue=queue)
+
+    def _wait(self, at_most_seconds: float) -> None:
+        timeout = min(IDLE_SECONDS, at_most_seconds)
+        if not self._redis_reachable or not self._runner.has_room():
+            self._wait_awake(min(timeout, queues.RETRY_SECONDS))
             return
-        asked_at = time.monotonic()
         try:
-            self._doorbell.wait(IDLE_SECONDS, wake_fd=self._wake_fd)
+            self._doorbell.wait(timeout, queue_names=self._open_queues, wake_fd=self._wake_fd)
         except (*queues.AWAY, OSError) as error:
             self._redis_is_away(error)
-        if time.monotonic() - asked_at < 0.001:
-            # A queue with jobs that may not be claimed (rq suspend) rings without end.
-            select.select([self._wake_fd], [], [], 0.002)
+        self._forget_calls()
+
+    def _wait_awake(self, timeout: float) -> None:
+        select.select([self._wake_fd], [], [], timeout)
+        self._forget_calls()
+
+    def _forget_calls(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.read(self._wake_fd, 4096)
+
+    def _is_worn_out(self) -> bool:
+        options = self.options
+        too_many = options.max_jobs > 0 and self._started >= options.max_jobs
+        return too_many or (options.max_memory_bytes > 0 and self._started > 0 and self._has_grown())
+
+    def _has_grown(self) -> bool:
+        now = time.monotonic()
+        if now >= self._measure_at:
+            self._measure_at = now + 1.0
+            self._rss_bytes = members.rss_bytes()
+        return self._rss_bytes > self.options.max_memory_bytes
 
     def _redis_is_away(self, error: Exception) -> None:
         if self._redis_reachable:
@@ -134,171 +223,6 @@ class Worker(rq.worker.SimpleWorker):
             logger.info("worker redis_reachable=True name=%s", self.name)
         self._redis_reachable = True
 
-    # --- run
 
-    def _run(self, claimed: queues.Claimed) -> None:
-        self.member.update(state="busy", job=claimed.job_id, queue=claimed.queue_name)
-        execution = Execution(claimed.execution_id, claimed.job_id, self.connection, self.name)
-        reason = "it ended without telling the outcome"
-        try:
-            job = self._restore(claimed)
-            if self.forks:
-                reason = self._run_in_child(job, execution)
-            else:
-                self._perform(job, execution)
-        except Exception as error:
-            logger.exception("job could not be run id=%s", claimed.job_id)
-            reason = repr(error)
-        self.executions.pop(execution.id, None)
-        self._settle(claimed, reason)
-        members.count("jobs.done")
-        self.member.update(state="idle", job="", queue="")
-
-    def _restore(self, claimed: queues.Claimed) -> Job:
-        queue = _queue(claimed.queue_name, self.connection)
-        job = Job(claimed.job_id, connection=self.connection, serializer=queue.serializer)
-        job.restore(claimed.fields)
-        return job
-
-    def _perform(self, job: Job, execution: Execution) -> None:
-        close_old_connections()
-        execution._job = job
-        self.executions[execution.id] = execution
-        self.perform_job(job, _queue(job.origin, self.connection), execution)
-        close_old_connections()
-
-    def _settle(self, claimed: queues.Claimed, reason: str) -> None:
-        """Hand the job back unless its end was recorded. Waits for Redis as long as it takes."""
-        execution = (claimed.queue_name, claimed.job_id, claimed.execution_id)
-        hand_back_all(self.name, [execution], reason=reason, killed=True, insist=queues.insist)
-
-    # --- a child for the job
-
-    def _run_in_child(self, job: Job, execution: Execution) -> str:
-        """Run the job in a forked child; return how that child ended."""
-        connections.close_all()
-        sys.stdout.flush()
-        sys.stderr.flush()
-        ended_fd, held_by_child_fd = os.pipe()
-        parent = os.getpid()
-        child = os.fork()
-        if child == 0:
-            self._be_child(parent, job, execution)
-        os.close(held_by_child_fd)
-        try:
-            return self._watch(child, ended_fd, job.timeout)
-        finally:
-            os.close(ended_fd)
-
-    def _be_child(self, parent: int, job: Job, execution: Execution) -> None:
-        status = 1
-        try:
-            die_with(parent)
-            signal.set_wakeup_fd(-1)
-            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the worker waits for us
-            self._is_horse = True
-            self._perform(job, execution)
-            status = 0
-        except BaseException:
-            logger.exception("job could not be run id=%s", job.id)
-        finally:
-            with contextlib.suppress(Exception):
-                connections.close_all()
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(status)
-
-    def _watch(self, child: int, ended_fd: int, timeout: float | None) -> str:
-        limit = int(timeout) if timeout is not None else Queue.DEFAULT_TIMEOUT
-        deadline = time.monotonic() + limit + HORSE_MARGIN_SECONDS if limit > 0 else float("inf")
-        while True:
-            pid, status = os.waitpid(child, os.WNOHANG)
-            if pid:
-                return how_it_ended(status)
-            if time.monotonic() > deadline:
-                os.kill(child, signal.SIGKILL)
-                deadline = float("inf")
-            # Its end closes the pipe; a second suffices should a grandchild hold that open.
-            if select.select([ended_fd], [], [], 1.0)[0]:
-                return how_it_ended(os.waitpid(child, 0)[1])
-
-    # --- what RQ does when a job ended, as far as it is different here
-
-    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
-        return connection  # its timeouts are the kit's
-
-    def prepare_job_execution(self, job: Any, remove_from_intermediate_queue: bool = False) -> None:
-        """Nothing: the claim did it."""
-
-    def handle_execution_ended(self, job: Any, queue: Queue, heartbeat_ttl: int) -> None:  # noqa: ARG002
-        job.ended_at = now()
-
-    def handle_job_success(
-        self, job: Any, queue: Queue, started_job_registry: StartedJobRegistry, execution: Execution
-    ) -> None:
-        end = super().handle_job_success
-        queues.insist(lambda: self._owns(execution) and end(job, queue, started_job_registry, execution))
-
-    def handle_job_failure(
-        self,
-        job: Any,
-        queue: Queue,
-        started_job_registry: StartedJobRegistry | None = None,
-        exc_string: str = "",
-        execution: Execution | None = None,
-    ) -> None:
-        if execution is None or queues.insist(lambda: self._owns(execution)):
-            super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
-
-    def _owns(self, execution: Execution) -> bool:
-        """False if the job was handed back meanwhile, because this worker was believed dead: then it is another's."""
-        job = execution.job
-        owned = self.connection.zscore(queues.started_key(job.origin), execution.composite_key) is not None
-        if not owned:
-            logger.warning("job outcome dropped id=%s worker=%s reason=superseded", job.id, self.name)
-        return owned
-
-
-def hand_back_all(
-    worker: str,
-    executions: Sequence[tuple[str, str, str]],
-    *,
-    reason: str,
-    killed: bool,
-    lease: Lease | None = None,
-    insist: Callable[[Callable[[], str]], str] = lambda action: action(),
-) -> int:
-    """Hand back what a worker has started and not ended; return how many jobs that were."""
-    handed_back = 0
-    for queue_name, job_id, execution_id in executions:
-        hand_back = partial(queues.hand_back, queue_name, job_id, execution_id, worker)
-        verdict = insist(partial(hand_back, reason=reason, killed=killed, lease=lease))
-        if verdict == "no":
-            continue
-        handed_back += 1
-        logger.warning("job handed back id=%s worker=%s verdict=%s reason=%s", job_id, worker, verdict, reason)
-        if verdict == "failed":
-            _give_up(queue_name, job_id)
-    return handed_back
-
-
-def _queue(queue_name: str, connection: redis.Redis) -> Queue:
-    return Queue(
-        queue_name,
-        connection=connection,
-        job_class=Job,
-        serializer=queues.config(queue_name).get("SERIALIZER"),
-        default_timeout=queues.config(queue_name).get("DEFAULT_TIMEOUT"),
-    )
-
-
-def _give_up(queue_name: str, job_id: str) -> None:
-    """What follows when a job has failed for good and none of its processes lived to see to it."""
-    queue = _queue(queue_name, queues.connection(queue_name))
-    try:
-        job = Job.fetch(job_id, connection=queue.connection, serializer=queue.serializer)
-        job._status = JobStatus.FAILED
-        queue.enqueue_dependents(job)
-        attempts.announce_death(job)
-    except Exception:
-        logger.exception("job failed, and so did what follows id=%s", job_id)
+def _new_id() -> str:
+    return uuid.uuid4().hex

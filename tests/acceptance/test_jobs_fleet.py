@@ -32,7 +32,10 @@ def wait_for(name: str, *, ended: int = 1) -> list[str]:
     return tasks.noted(name)
 
 
-@pytest.mark.parametrize("mode", ["fork", "simple"])
+MODES = ["fork", "simple", "threads"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_jobs_of_every_kind__run_and_the_supervisor_ends_cleanly(queues: Queues, fleet: Fleet, mode: str) -> None:
     process = fleet.start("--processes", "2", "--mode", mode)
     now = tasks.add.using(queue_name=queues.low).enqueue(1, 2)
@@ -57,7 +60,7 @@ def test_child_killed__job_runs_again(queues: Queues, fleet: Fleet) -> None:
     assert result.errors[0].traceback == "killed by SIGKILL"
 
 
-@pytest.mark.parametrize("mode", ["fork", "simple"])
+@pytest.mark.parametrize("mode", MODES)
 def test_worker_killed__its_job_runs_again_and_not_beside_itself(queues: Queues, fleet: Fleet, mode: str) -> None:
     process = fleet.start("--processes", "1", "--mode", mode)
     [worker] = fleet.worker_pids(1)
@@ -108,7 +111,7 @@ def test_term__job_ends_within_the_grace_period(queues: Queues, fleet: Fleet) ->
     assert len(tasks.noted("job")) == 2
 
 
-@pytest.mark.parametrize("mode", ["fork", "simple"])
+@pytest.mark.parametrize("mode", MODES)
 def test_term__what_outlasts_the_grace_period_is_back_at_the_head(queues: Queues, fleet: Fleet, mode: str) -> None:
     process = fleet.start("--processes", "1", "--grace", "0.3", "--mode", mode)
     result = tasks.work_for.using(queue_name=queues.default).enqueue("job", 60)

@@ -24,9 +24,9 @@ class Queues:
     def __post_init__(self) -> None:
         self.names = [self.high, self.default, self.low]
 
-    def work(self, *, forks: bool = False) -> None:
+    def work(self, *, mode: str = "simple") -> None:
         """Run what is waiting, here and now."""
-        with in_process_worker(self.names, forks=forks) as worker:
+        with in_process_worker(self.names, mode=mode) as worker:
             worker.run()
 
 

@@ -8,9 +8,11 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from scaling_kit.jobs import queues
-from scaling_kit.jobs.worker import Worker
+from scaling_kit.jobs.order import Order
+from scaling_kit.jobs.worker import Worker, WorkerOptions
 from scaling_kit.members import fetch_members
 from scaling_kit.testing import die_with_parent, wait_until
 
@@ -81,10 +83,11 @@ def _children(pid: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def in_process_worker(queue_names: Sequence[str], *, forks: bool = False) -> Iterator[Worker]:
+def in_process_worker(queue_names: Sequence[str], **options: Any) -> Iterator[Worker]:
     """A worker that ends when the queues are empty. Puts the test process's signal handlers back."""
-    handlers = {signum: signal.getsignal(signum) for signum in (*SIGNALS, signal.SIGALRM)}
-    worker = Worker(queue_names, name=f"test-{os.urandom(4).hex()}", forks=forks, burst=True)
+    handlers = {signum: signal.getsignal(signum) for signum in (*SIGNALS, signal.SIGALRM, signal.SIGUSR1)}
+    wanted = WorkerOptions(order=Order(queue_names=tuple(queue_names)), **{"mode": "simple", "burst": True, **options})
+    worker = Worker(wanted, name=f"test-{os.urandom(4).hex()}")
     try:
         with warnings.catch_warnings():
             # Forking for a job while the heartbeat thread runs is what a worker does.

@@ -12,5 +12,6 @@ RQ_QUEUES = recipes.rq_queues(REDIS_URL, queues=["default", *QUEUES])  # tasks a
 TASKS = recipes.tasks(queues=["default", *QUEUES])
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 SCALING_KIT_JOBS_WORKER_TTL_SECONDS = float(os.environ.get("TEST_WORKER_TTL", "15"))
+SCALING_KIT_JOBS_TIMEOUT_MARGIN_SECONDS = 1.0
 SCALING_KIT_JOBS_LEASE_SECONDS = 2.0
 SCALING_KIT_JOBS_CRASH_LIMIT = 3

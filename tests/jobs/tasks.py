@@ -5,8 +5,12 @@ import signal
 import time
 from typing import Any
 
+from rq import get_current_job
+
 from scaling_kit.jobs.tasks import Retry, TaskContext, task
 from scaling_kit.redis import Purpose, client, key
+
+hoard: list[bytes] = []
 
 
 def note(name: str, value: object) -> None:
@@ -89,6 +93,52 @@ def work_long_the_first_time(context: TaskContext, name: str) -> None:
 def kill_yourself(name: str) -> None:
     note(name, "started")
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(timeout=1)
+def busy_for(seconds: float) -> None:
+    """In Python code all the time, so that it can be interrupted in a thread too."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+@task(retry=3)
+def busy_and_retried(name: str, seconds: float) -> None:
+    note(name, "started")
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+@task(takes_context=True, timeout=1)
+def stuck_the_first_time(context: TaskContext, name: str) -> None:
+    """No exception reaches a thread that waits in C code."""
+    if context.attempt == 1:
+        time.sleep(60)
+
+
+@task
+def own_pid() -> int:
+    return os.getpid()
+
+
+@task
+def grow() -> int:
+    hoard.append(b"x" * (400 << 20))
+    return os.getpid()
+
+
+@task
+def own_id() -> str:
+    job = get_current_job()
+    assert job is not None
+    return job.id
+
+
+@task
+def plain_failing_task(_name: str) -> None:
+    raise ValueError("failing")
 
 
 def plain(name: str, value: str) -> str:

@@ -11,10 +11,11 @@ from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from scaling_kit.jobs import checks
+from scaling_kit.jobs import checks, transitions
 from scaling_kit.jobs import queues as places
 from scaling_kit.jobs.checks import check_extra, check_limits, check_queues
 from scaling_kit.jobs.conf import JobsSettings
+from scaling_kit.jobs.enqueuing import enqueue
 from scaling_kit.jobs.tasks import (
     InvalidTask,
     Retry,
@@ -33,11 +34,11 @@ from tests.jobs import tasks
 from tests.jobs.conftest import Queues
 
 
-@pytest.mark.parametrize("forks", [False, True])
-def test_enqueued__runs_and_returns(queues: Queues, forks: bool) -> None:
+@pytest.mark.parametrize("mode", ["fork", "simple", "threads"])
+def test_enqueued__runs_and_returns(queues: Queues, mode: str) -> None:
     result = tasks.add.using(queue_name=queues.default).enqueue(1, b=2)
     assert result.status == TaskResultStatus.READY
-    queues.work(forks=forks)
+    queues.work(mode=mode)
     result.refresh()
     assert (result.status, result.return_value, result.attempts) == (TaskResultStatus.SUCCESSFUL, 3, 1)
     assert result.started_at is not None
@@ -130,7 +131,7 @@ def test_mover_without_the_lease__moves_nothing(queues: Queues) -> None:
     tasks.append.using(queue_name=queues.default, run_after=timezone.now() + timedelta(seconds=0.01)).enqueue("x")
     held_lease()
     late = Lease("scaling_kit_jobs", client=client(Purpose.SCRIPT))
-    wait_until(lambda: places.move_due(queues.default, late)[0] == 0)
+    wait_until(lambda: transitions.move_due(queues.default, late)[0] == 0)
     assert places.connection(queues.default).zcard(places.scheduled_key(queues.default)) == 1
 
 
@@ -152,8 +153,7 @@ def test_enqueued_twice_with_one_id__is_one_job(queues: Queues) -> None:
     """What a repetition after a lost reply does."""
     task_of_queue = tasks.append.using(queue_name=queues.default)
     job = task_of_queue.get_backend().prepare(task_of_queue, ["once"], {}, job_id="same-" + queues.default)
-    assert places.enqueue(queues.default, job)
-    assert not places.enqueue(queues.default, job)
+    assert [enqueue(queues.default, job), enqueue(queues.default, job)] == [job.id, job.id]
     queues.work()
     assert tasks.noted("once") == ["None"]
 
@@ -192,8 +192,8 @@ def test_wrong_options__refused_where_the_task_is_written() -> None:
         task(retry="often")(tasks.plain)
     with pytest.raises(InvalidTask, match="timeout must be"):
         task(timeout=0)(tasks.plain)
-    with pytest.raises(TypeError, match="unique"):
-        task(unique=True)(tasks.plain)
+    with pytest.raises(TypeError, match="uniqe"):
+        task(uniqe=True)(tasks.plain)
 
 
 def test_retry_delays__exponential_listed_and_jittered() -> None:
@@ -219,7 +219,7 @@ def work_off_retries(queues: Queues) -> None:
     lease = held_lease()
     for _ in range(5):
         queues.work()
-        places.move_due(queues.default, lease)
+        transitions.move_due(queues.default, lease)
 
 
 def held_lease() -> Lease:

@@ -9,6 +9,7 @@ from rq import Callback, Retry
 from rq.job import Job, JobStatus
 
 from scaling_kit.jobs import queues as places
+from scaling_kit.jobs import transitions
 from tests.jobs import tasks
 from tests.jobs.conftest import Queues
 from tests.jobs.test_queues import held_lease
@@ -47,7 +48,7 @@ def test_retry__is_rqs_own(queues: Queues) -> None:
 def test_enqueue_in__is_moved_when_due(queues: Queues) -> None:
     queue = django_rq.get_queue(queues.default, commit_mode="auto")
     queue.enqueue_in(timedelta(seconds=-1), tasks.plain, "in", "a")
-    assert places.move_due(queues.default, held_lease())[0] == 1
+    assert transitions.move_due(queues.default, held_lease())[0] == 1
     queues.work()
     assert tasks.noted("in") == ["a"]
 

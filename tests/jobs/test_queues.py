@@ -11,8 +11,12 @@ from rq.registry import StartedJobRegistry
 
 from scaling_kit import members, recipes
 from scaling_kit.jobs import queues as places
+from scaling_kit.jobs import transitions
+from scaling_kit.jobs.interrupts import SignalDeadline
+from scaling_kit.jobs.performer import Performer
 from scaling_kit.jobs.status import snapshot
 from scaling_kit.jobs.tasks import TaskResult, TaskResultStatus
+from scaling_kit.jobs.transitions import Claimed
 from scaling_kit.jobs.upkeep import hand_back_orphans, tidy
 from scaling_kit.lease import Lease
 from scaling_kit.redis import Purpose, client
@@ -26,12 +30,13 @@ def enqueue(queues: Queues, value: object = None) -> TaskResult:  # type: ignore
     return tasks.append.using(queue_name=queues.default).enqueue("ran", value)
 
 
-def claim(queues: Queues, execution_id: str = "e1", worker: str = "test-w1") -> places.Claimed | None:
-    return places.claim(queues.names, worker, execution_id)
+def claim(queues: Queues, execution_id: str = "e1", worker: str = "test-w1") -> Claimed | None:
+    found = transitions.claim(queues.names, worker, execution_id)
+    return found if isinstance(found, Claimed) else None
 
 
-def hand_back(found: places.Claimed, worker: str = "test-w1", *, killed: bool = True) -> str:
-    return places.hand_back(
+def hand_back(found: Claimed, worker: str = "test-w1", *, killed: bool = True) -> str:
+    return transitions.hand_back(
         found.queue_name, found.job_id, found.execution_id, worker, reason="killed by SIGKILL", killed=killed
     )
 
@@ -128,10 +133,10 @@ def test_stopped_by_the_grace_period__does_not_count_against_the_job(queues: Que
 def test_outcome_of_a_job_handed_back_meanwhile__is_dropped(queues: Queues) -> None:
     result = enqueue(queues)
     with in_process_worker(queues.names) as worker:
-        found = places.claim(queues.names, worker.name, "e1")
+        found = claim(queues, worker=worker.name)
         assert found is not None
-        places.hand_back(found.queue_name, found.job_id, "e1", worker.name, reason="believed dead", killed=True)
-        worker._perform(worker._restore(found), _execution(worker, found))
+        hand_back(found, worker.name)
+        Performer(worker._plain, SignalDeadline).perform(found)
     result.refresh()
     assert result.status == TaskResultStatus.READY, "it is the next worker's"
 
@@ -139,7 +144,7 @@ def test_outcome_of_a_job_handed_back_meanwhile__is_dropped(queues: Queues) -> N
 def test_worker_that_lives__keeps_its_job(queues: Queues) -> None:
     enqueue(queues)
     claim(queues)
-    places.beat(queues.default, ["test-w1"])
+    transitions.beat(queues.default, ["test-w1"])
     hand_back_orphans(held_lease())
     assert places.connection(queues.default).llen(places.queue_key(queues.default)) == 0
 
@@ -148,7 +153,7 @@ def test_worker_that_lives__keeps_its_job(queues: Queues) -> None:
 def test_worker_fallen_silent__loses_its_job_to_the_holder_of_the_lease_only(queues: Queues) -> None:
     enqueue(queues)
     claim(queues)
-    places.beat(queues.default, ["test-w1"])
+    transitions.beat(queues.default, ["test-w1"])
     leader, other = held_lease(), Lease("scaling_kit_jobs", client=client(Purpose.SCRIPT))
     redis = places.connection(queues.default)
 
@@ -220,12 +225,6 @@ def held_lease() -> Lease:
     lease = Lease("scaling_kit_jobs", client=client(Purpose.SCRIPT))
     assert lease.hold()
     return lease
-
-
-def _execution(worker: object, found: places.Claimed):
-    from rq.executions import Execution
-
-    return Execution(found.execution_id, found.job_id, places.connection(found.queue_name), "test")
 
 
 def test_queue_that_no_worker_listens_to__found() -> None:

@@ -3,13 +3,15 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-from typing import Any
+from typing import Any, Literal
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import autodiscover_modules
 
 from scaling_kit.redis import UnreachableError, ensure_reachable
+
+DEFAULT_CONCURRENCY = 8
 
 
 class Command(BaseCommand):
@@ -20,17 +22,44 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("channels", nargs="*", help=argparse.SUPPRESS)
-        parser.add_argument(
+        size = parser.add_mutually_exclusive_group()
+        size.add_argument(
             "--processes", type=_processes, default="auto", metavar="N|auto", help="auto: one per core (default)"
         )
+        size.add_argument(
+            "--autoscale",
+            type=_bounds,
+            metavar="MIN:MAX",
+            help="as many as are needed for no job to wait long; TTIN and TTOU have no effect then",
+        )
         parser.add_argument(
-            "--queues", type=_names, default=(), metavar="A,B,C", help="the first one first; default: all of RQ_QUEUES"
+            "--queues",
+            type=_ranked,
+            default={},
+            metavar="A,B,C",
+            help="the first one first; A=6,B=3,C=1: each first so many times of ten. Default: all of RQ_QUEUES",
         )
         parser.add_argument(
             "--mode",
-            choices=["fork", "simple"],
+            choices=["fork", "simple", "threads"],
             default="fork",
-            help="fork: a process per job, for jobs that leak or crash (default). simple: in the worker, much faster",
+            help=(
+                "fork: a process per job, for jobs that leak or crash (default). simple: in the worker, much faster. "
+                "threads: several at once in the worker, for jobs that wait"
+            ),
+        )
+        parser.add_argument(
+            "--concurrency", type=_count, default=None, metavar="N", help="threads of a worker (default 8)"
+        )
+        parser.add_argument(
+            "--max-jobs", type=_count, default=0, metavar="N", help="replace a worker that has run so many"
+        )
+        parser.add_argument(
+            "--max-memory",
+            type=_bytes,
+            default=0,
+            metavar="SIZE",
+            help="replace a worker that has grown beyond this, as 300M or 2G, when a job has ended",
         )
         parser.add_argument(
             "--grace", type=_seconds, default=30.0, metavar="SECONDS", help="after TERM, jobs may run on for so long"
@@ -42,8 +71,12 @@ class Command(BaseCommand):
         *,
         channels: list[str],
         processes: int,
-        queues: tuple[str, ...],
-        mode: str,
+        autoscale: tuple[int, int] | None,
+        queues: dict[str, float],
+        mode: Literal["fork", "simple", "threads"],
+        concurrency: int | None,
+        max_jobs: int,
+        max_memory: int,
         grace: float,
         burst: bool,
         **_: Any,
@@ -53,18 +86,38 @@ class Command(BaseCommand):
                 f"runworkers takes no names ({' '.join(channels)}): it runs RQ workers, --queues says for which "
                 "queues. The worker of Channels is `runworker`."
             )
+        if autoscale and burst:
+            raise CommandError("--burst ends the workers one by one: it goes with --processes, not with --autoscale.")
         try:
             from scaling_kit.jobs import queues as places
+            from scaling_kit.jobs.autoscale import Bounds
+            from scaling_kit.jobs.order import Order
             from scaling_kit.jobs.supervisor import PROBE, Fleet, Supervisor
+            from scaling_kit.jobs.worker import WorkerOptions
         except ImportError as error:
             raise CommandError(f"{error}. Install scaling-kit[jobs].") from error
-        names = queues or tuple(places.names())
+        if concurrency is not None and mode != "threads":
+            raise CommandError(f"--concurrency is for --mode threads, not for {mode}: use --processes.")
+        names = tuple(queues or places.names())
         _ensure_one_redis(names)
         autodiscover_modules("tasks")  # loaded once here, shared by every process forked from this one
         if os.environ.get(PROBE):
             return
         _configure_logging()
-        fleet = Fleet(processes=processes, queue_names=names, forks=mode == "fork", grace_seconds=grace, burst=burst)
+        options = WorkerOptions(
+            order=Order(queue_names=names, weights=tuple(weight for weight in queues.values() if weight)),
+            mode=mode,
+            concurrency=concurrency or DEFAULT_CONCURRENCY,
+            max_jobs=max_jobs,
+            max_memory_bytes=max_memory,
+            burst=burst,
+        )
+        fleet = Fleet(
+            processes=autoscale[0] if autoscale else processes,
+            worker=options,
+            grace_seconds=grace,
+            autoscale=Bounds(*autoscale) if autoscale else None,
+        )
         status = Supervisor(fleet).run()
         if status:
             raise SystemExit(status)
@@ -102,6 +155,27 @@ def _processes(text: str) -> int:
     return int(text)
 
 
+def _bounds(text: str) -> tuple[int, int]:
+    least, _, most = text.partition(":")
+    if not (least.isdecimal() and most.isdecimal() and 1 <= int(least) <= int(most)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not MIN:MAX, two numbers of processes such as 1:4")
+    return int(least), int(most)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    unit = {"K": 2**10, "M": 2**20, "G": 2**30}.get(text[-1:].upper(), 0)
+    number = text[:-1] if unit else text
+    if not number.isdigit() or int(number) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size such as 300M or 2G")
+    return int(number) * (unit or 1)
+
+
 def _seconds(text: str) -> float:
     try:
         seconds = float(text)
@@ -112,5 +186,20 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name.strip() for name in text.split(",") if name.strip())
+def _ranked(text: str) -> dict[str, float]:
+    """Queue names, each with its weight or 0 for none."""
+    parts = [part.strip().partition("=") for part in text.split(",") if part.strip()]
+    weights = {name.strip(): _weight(name, weight) if equals else 0.0 for name, equals, weight in parts}
+    if 0.0 in weights.values() and any(weights.values()):
+        raise argparse.ArgumentTypeError(f"{text!r} gives a weight to some queues only: all or none")
+    return weights
+
+
+def _weight(name: str, text: str) -> float:
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = 0.0
+    if not 0 < weight < float("inf"):
+        raise argparse.ArgumentTypeError(f"the weight of {name!r} must be a number above 0, not {text!r}")
+    return weight
