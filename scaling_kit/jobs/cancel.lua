@@ -13,7 +13,7 @@ return each(function(job)
   end
   unlist(job)
   unregister(job.id, job.queue)
-  release(job)
+  release(job.unique, job.id)
   redis.call('HSET', job.key, 'status', 'canceled', 'ended_at', now_iso)
   if job.failure_ttl >= 0 then
     redis.call('EXPIRE', job.key, job.failure_ttl)
@@ -26,6 +26,6 @@ return each(function(job)
       redis.call('ZREM', canceled, old)
     end
   end
-  announce('canceled', job)
+  publish('canceled', job.id, job.queue)
   return 'canceled', job.rate_limit
 end)

@@ -19,15 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import redis
-from rq.defaults import RQ_KEY_PREFIX
 from rq.rate_limit import RateLimitRegistry
 from rq.registry import CanceledJobRegistry, FailedJobRegistry
 from rq.serializers import JSONSerializer
-from rq.utils import now, utcformat
 
-from scaling_kit.jobs import queues
-from scaling_kit.jobs.conf import settings
-from scaling_kit.jobs.counts import connections, ensure_queue, fetch_counts, paused_key, registry_key
+from scaling_kit.jobs import queues, transitions
+from scaling_kit.jobs.counts import connections, ensure_queue, fetch_counts, registry_key
 from scaling_kit.jobs.exceptions import (
     DuplicateJobError,
     NobodyListensError,
@@ -36,16 +33,15 @@ from scaling_kit.jobs.exceptions import (
 )
 from scaling_kit.jobs.job import TASK_FIELD, Job
 from scaling_kit.jobs.listing import FINAL_STATES
-from scaling_kit.redis import Script, key
+from scaling_kit.redis import Script
 
 BATCH = 200
 LOWEST_PRIORITY, HIGHEST_PRIORITY = -100, 100
 
-_WHEREABOUTS = Path(__file__).with_name("whereabouts.lua").read_text()
-
 
 def _script(name: str, *, idempotent: bool = False) -> Script:
-    return Script(_WHEREABOUTS + Path(__file__).with_name(f"{name}.lua").read_text(), idempotent=idempotent)
+    parts = [Path(__file__).with_name(f"{part}.lua").read_text() for part in ("transitions", "whereabouts", name)]
+    return Script("\n".join(parts), idempotent=idempotent)
 
 
 CANCEL = _script("cancel", idempotent=True)
@@ -126,14 +122,14 @@ def remove(job_id: str) -> None:
 
 def pause(queue_name: str) -> None:
     """Let workers take no more jobs of this queue; it goes on receiving them. Raises `NoSuchQueueError`."""
-    _connection(queue_name).sadd(paused_key(), queue_name)
+    _connection(queue_name).sadd(queues.paused_key(), queue_name)
 
 
 def resume(queue_name: str) -> None:
     """Raises `NoSuchQueueError`."""
     bell = queues.bell_key(queue_name)
     pipeline = _connection(queue_name).pipeline()
-    pipeline.srem(paused_key(), queue_name)
+    pipeline.srem(queues.paused_key(), queue_name)
     pipeline.lpush(bell, "1")
     pipeline.ltrim(bell, 0, 0)
     pipeline.expire(bell, 60)
@@ -186,8 +182,8 @@ def remove_all(state: str, queue_name: str, *, limit: int | None = None) -> Prog
 
 
 def _context(queue_name: str = "") -> list[Any]:
-    """What whereabouts.lua reads."""
-    return [RQ_KEY_PREFIX, key("jobs"), utcformat(now()), settings.FAILURE_TTL_SECONDS, queue_name]
+    """What transitions.lua and whereabouts.lua take."""
+    return [*transitions.common(), queues.log_key(""), queue_name]
 
 
 def _act_on_one(script: Script, job_id: str, done: str) -> tuple[str, str]:
@@ -220,7 +216,7 @@ def _act_on_all(
         done += act(connection, job_ids)
         still_there = connection.zmscore(registry, job_ids)
         skipped += sum(score is not None for score in still_there)
-    return Progress(done=done, skipped=skipped, remaining=connection.zcard(registry) - skipped)
+    return Progress(done=done, skipped=skipped, remaining=max(0, connection.zcard(registry) - skipped))
 
 
 def _batches(total: int, limit: int | None) -> Iterator[int]:

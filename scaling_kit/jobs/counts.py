@@ -12,7 +12,6 @@ from rq.defaults import RQ_KEY_PREFIX
 
 from scaling_kit.jobs import fields, payloads, queues
 from scaling_kit.jobs.exceptions import NoSuchQueueError
-from scaling_kit.redis import key
 
 _REGISTRIES = {"running": "wip"} | {
     state: state for state in ("scheduled", "failed", "finished", "canceled", "deferred")
@@ -65,11 +64,6 @@ def registry_key(state: str, queue_name: str) -> str:
     return f"{RQ_KEY_PREFIX}:{_REGISTRIES[state]}:{queue_name}"
 
 
-def paused_key() -> str:
-    """The set of the queues that are paused."""
-    return key("jobs", "paused")
-
-
 def by_url(names: Iterable[str]) -> list[list[str]]:
     found: dict[str, list[str]] = {}
     for name in names:
@@ -82,7 +76,7 @@ def _fetch_counts(names: Sequence[str]) -> Iterator[QueueCounts]:
     lists = fetch_lists(connection, names)
     pipeline = connection.pipeline(transaction=False)
     for name in names:
-        pipeline.sismember(paused_key(), name)
+        pipeline.sismember(queues.paused_key(), name)
         for state in _REGISTRIES:
             pipeline.zcard(registry_key(state, name))
         for list_key in lists[name]:

@@ -16,7 +16,6 @@ from scaling_kit.jobs.exceptions import NoSuchJobError
 from scaling_kit.jobs.fields import MAX_LINE
 from scaling_kit.jobs.job import TASK_FIELD
 from scaling_kit.jobs.listing import SUMMARY, JobSummary, Listed, exists, results_key, summary_of, unreadable
-from scaling_kit.redis import key
 
 SHOWN_ATTEMPTS = 50
 SHOWN_LOG_LINES = 200
@@ -96,19 +95,15 @@ def fetch_log(job_id: str, *, after: str = "", limit: int = SHOWN_LOG_LINES) -> 
     """
     for connection in connections():
         pipeline = connection.pipeline(transaction=False)
-        pipeline.exists(queues.job_key(job_id), log_key(job_id))
+        pipeline.exists(queues.job_key(job_id), queues.log_key(job_id))
         if after:
-            pipeline.xrange(log_key(job_id), min=f"({_stream_id(after)}", count=limit)
+            pipeline.xrange(queues.log_key(job_id), min=f"({_stream_id(after)}", count=limit)
         else:
-            pipeline.xrevrange(log_key(job_id), count=limit)
+            pipeline.xrevrange(queues.log_key(job_id), count=limit)
         exists, lines = pipeline.execute()
         if exists:
             return _log(lines if after else lines[::-1])
     raise NoSuchJobError
-
-
-def log_key(job_id: str) -> str:
-    return key("jobs", "log", job_id)
 
 
 def _fetch_job(connection: redis.Redis, job_id: str) -> JobDetail | None:
@@ -119,7 +114,7 @@ def _fetch_job(connection: redis.Redis, job_id: str) -> JobDetail | None:
     pipeline.ttl(job_key)
     pipeline.hkeys(record_key)
     pipeline.hstrlen(record_key, "return_value")
-    pipeline.xrevrange(log_key(job_id), count=SHOWN_LOG_LINES)
+    pipeline.xrevrange(queues.log_key(job_id), count=SHOWN_LOG_LINES)
     pipeline.xrevrange(results_key(job_id), count=SHOWN_RESULTS)
     pipeline.srandmember(f"{job_key}:dependents", SHOWN_DEPENDENTS)
     answer, size, ttl, names, result_size, log, results, dependents = pipeline.execute(raise_on_error=False)

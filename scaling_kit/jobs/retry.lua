@@ -25,17 +25,16 @@ return each(function(job)
     return 'duplicate', holder
   end
   if job.unique then
-    redis.call('SET', job.unique, job.id)
+    redis.call('SET', job.unique, job.id, 'EX', failure_ttl)
   end
   unregister(job.id, job.queue)
   redis.call('HDEL', job.key, 'kit_kills', 'kit_expires_at', 'started_at', 'ended_at', 'exc_info', 'worker_name')
   if retries(job) then
     redis.call('HSET', job.key, 'retries_left', string.format('%d', retries(job)))
   end
-  for _, kept in ipairs({':record:', ':log:'}) do
-    redis.call('EXPIRE', kit .. kept .. job.id, keep_seconds)
-  end
-  push(job)
-  announce('requeued', job)
+  redis.call('EXPIRE', record_prefix .. job.id, failure_ttl)
+  redis.call('EXPIRE', log_prefix .. job.id, failure_ttl)
+  queue_up(job)
+  publish('requeued', job.id, job.queue)
   return 'queued', ''
 end)

@@ -8,7 +8,7 @@ return each(function(job)
     return 'due', ''
   end
   redis.call('ZREM', schedule, job.id)
-  push(job)
-  announce('enqueued', job)
+  queue_up(job)
+  publish('enqueued', job.id, job.queue)
   return 'queued', ''
 end)

@@ -19,11 +19,11 @@ if task ~= '' then
 end
 job.priority = priority
 if listed then
-  redis.call('SADD', queue_key(job.queue, '0') .. ':priorities', priority)
+  if priority ~= '0' then
+    redis.call('SADD', queue_key(job.queue, '0') .. ':priorities', priority)
+  end
   redis.call('RPUSH', queue_key(job.queue, priority), job.id)
-  redis.call('LPUSH', queue_key(job.queue, '0') .. ':bell', '1')
-  redis.call('LTRIM', queue_key(job.queue, '0') .. ':bell', 0, 0)
-  redis.call('EXPIRE', queue_key(job.queue, '0') .. ':bell', 60)
+  ring(job.queue)
 end
-announce('priority', job, {priority = tonumber(priority)})
+publish('priority', job.id, job.queue, {priority = tonumber(priority)})
 return {job.status, ''}

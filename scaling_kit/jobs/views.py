@@ -27,11 +27,11 @@ from rest_framework.response import Response
 from rest_framework.views import APIView, exception_handler
 
 from scaling_kit.jobs import control, inspection, permissions, queues
-from scaling_kit.jobs.attempts import NotATaskError, find_task
 from scaling_kit.jobs.conf import settings
 from scaling_kit.jobs.control import HIGHEST_PRIORITY, LOWEST_PRIORITY, Progress
 from scaling_kit.jobs.listing import MAX_PER_PAGE, PER_PAGE
 from scaling_kit.jobs.refusals import RefusedError, body_of, refusal_of
+from scaling_kit.jobs.results import NotATaskError, find_task
 from scaling_kit.jobs.tasks import InvalidTask
 from scaling_kit.redis import Purpose
 

@@ -1,16 +1,8 @@
--- Where a job is, how it is taken from there and put elsewhere: what every script of control.py begins with.
--- ARGV: RQ's prefix, the room's prefix, now (ISO), seconds to keep a failure, queue ('' = the job says), then the
--- script's own.
-local prefix, kit, now_iso, keep_seconds, asked_queue = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
-local FIRST = 6
-local time = redis.call('TIME')
-local now = time[1] + time[2] / 1000000
+-- Where a job is and how it is taken from there: between transitions.lua and each script of control.py.
+-- ARGV[6..]: prefix of the jobs' logs, queue ('' = the job says), then the script's own.
+local log_prefix, asked_queue, FIRST = ARGV[6], ARGV[7], 8
 local REGISTRIES = {'scheduled', 'failed', 'finished', 'canceled', 'deferred', 'ready'}
 local FINAL = {finished = true, failed = true, canceled = true, stopped = true}
-
-local function job_key(id)
-  return prefix .. ':job:' .. id
-end
 
 local function queue_key(queue, priority)
   local base = prefix .. ':queue:' .. queue
@@ -30,7 +22,7 @@ local function find(id)
   return {
     id = id, key = key, status = text(found[1], 'created'), queue = text(found[2], asked_queue),
     priority = text(found[3], '0'), unique = text(found[4]), rate_limit = text(found[5], ''),
-    worker = text(found[6], ''), task = text(found[7]), failure_ttl = tonumber(found[8] or keep_seconds),
+    worker = text(found[6], ''), task = text(found[7]), failure_ttl = tonumber(found[8] or failure_ttl),
     ttl = tonumber(found[9] or 0), group = text(found[10]),
   }
 end
@@ -54,46 +46,26 @@ local function unregister(id, queue)
   end
 end
 
-local function push(job)
-  redis.call('HSET', job.key, 'status', 'queued', 'enqueued_at', now_iso)
+local function queue_up(job)  -- at the end of its queue
   if job.ttl > 0 then
     redis.call('EXPIRE', job.key, job.ttl)
   else
     redis.call('PERSIST', job.key)
   end
-  local base = queue_key(job.queue, '0')
-  redis.call('SADD', prefix .. ':queues', base)
-  if job.priority ~= '0' then
-    redis.call('SADD', base .. ':priorities', job.priority)
-  end
-  redis.call('RPUSH', queue_key(job.queue, job.priority), job.id)
-  redis.call('LPUSH', base .. ':bell', '1')
-  redis.call('LTRIM', base .. ':bell', 0, 0)
-  redis.call('EXPIRE', base .. ':bell', 60)
-end
-
-local function release(job)  -- so that another job like it may be enqueued
-  if job.unique and redis.call('GET', job.unique) == job.id then
-    redis.call('DEL', job.unique)
-  end
-end
-
-local function announce(event, job, extra)
-  local message = extra or {}
-  message.event, message.id, message.queue, message.at = event, job.id, job.queue, now
-  redis.call('PUBLISH', kit .. ':event:' .. job.id, cjson.encode(message))
+  redis.call('SADD', prefix .. ':queues', queue_key(job.queue, '0'))
+  push('RPUSH', job.id, job.queue, job.priority)
 end
 
 local function forget(job)  -- everything that is kept of it, but for its place in lists of those that wait
   unregister(job.id, job.queue)
-  release(job)
+  release(job.unique, job.id)
   if job.group then
     redis.call('SREM', prefix .. ':group:' .. job.group, job.id)
   end
   redis.call('DEL', job.key, job.key .. ':dependents', prefix .. ':job::' .. job.id .. ':dependencies',
-    prefix .. ':results:' .. job.id, prefix .. ':executions:' .. job.id, kit .. ':record:' .. job.id,
-    kit .. ':log:' .. job.id)
-  announce('removed', job)
+    prefix .. ':results:' .. job.id, prefix .. ':executions:' .. job.id, record_prefix .. job.id,
+    log_prefix .. job.id)
+  publish('removed', job.id, job.queue)
 end
 
 -- Do something with each job named in ARGV; returns {{outcome, detail}, ...}.

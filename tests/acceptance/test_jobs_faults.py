@@ -5,36 +5,18 @@ What the jobs did is in a journal, a file, so that it does not depend on what is
 """
 
 import itertools
-import json
-import os
-import pickle
-import random
-import re
-import signal
-import subprocess
-import threading
-import time
-import zlib
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 from django.conf import settings
 from django.test import override_settings
-from rq.job import Job
-from rq.results import Result
 
 from scaling_kit import recipes
-from scaling_kit.embedded import Valkey, free_port
 from scaling_kit.jobs import queues as places
 from scaling_kit.jobs.tasks import TaskResult, TaskResultStatus
-from scaling_kit.redis import RedisError
-from scaling_kit.testing import running, wait_until
-from tests.jobs import fault_tasks, tasks
+from scaling_kit.testing import wait_until
+from tests.jobs import fault_tasks
 from tests.jobs.conftest import Queues, fleet, queues  # noqa: F401  (fixtures)
 from tests.jobs.fleet import Fleet
 from tests.jobs.journal import Journal
@@ -146,9 +128,7 @@ def test_cut_at_every_exchange_that_names_the_job__it_runs_once_all_the_same(
     assert nth > 2
 
 
-def test_reply_to_the_enqueue_lost__one_execution(
-    queues: Queues, fleet: Fleet, journal: Journal, proxy: Proxy
-) -> None:
+def test_reply_to_the_enqueue_lost__one_execution(queues: Queues, fleet: Fleet, journal: Journal, proxy: Proxy) -> None:
     fleet.start("--processes", "2", "--mode", "simple")
     by_proxy = recipes.rq_queues(proxy.url, queues=queues.names)
     with override_settings(RQ_QUEUES=by_proxy, SCALING_KIT_REDIS_URL=proxy.url):

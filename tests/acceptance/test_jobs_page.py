@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import socket
@@ -21,8 +20,6 @@ from playwright.sync_api import Browser, Page, expect
 from scaling_kit.embedded import free_port
 from scaling_kit.jobs import control, inspection
 from scaling_kit.jobs import queues as places
-from scaling_kit.jobs.details import log_key
-from scaling_kit.jobs.exceptions import WrongStateError
 from scaling_kit.testing import die_with_parent, wait_until
 from tests.acceptance.test_browser import PHONE, browser, shots  # noqa: F401  (a fixture)
 from tests.jobs import tasks
@@ -112,7 +109,12 @@ def test_jobs_of_every_state__are_seen_and_acted_on(
     expect(bar).to_have_attribute("value", "300")
     shots(page, "jobs-running")
 
+    row(page, "work_for").get_by_role("button", name=re.compile("^Stop")).click()
+    page.get_by_role("button", name="Stop it").click()
+    expect(page.locator("#empty")).to_have_text("Nothing runs.")
+
     page.get_by_role("tab", name="Failed").click()
+    expect(row(page, "work_for")).to_be_visible()
     expect(row(page, "plain_failing")).to_contain_text("ValueError: plain")
     shots(page, "jobs-failed")
     row(page, "tests.jobs.tasks").filter(has_text="no luck").first.get_by_role("link").click()
@@ -177,9 +179,9 @@ def test_evil_job__is_shown_as_text(
     faults: list[str],
 ) -> None:
     job_id = tasks.fail.using(queue_name=queues.low).enqueue(EVIL).id
-    work_off_until_failed(fleet, job_id)
+    work_off(fleet)
     redis = places.connection(queues.low)
-    redis.xadd(log_key(job_id), {"message": EVIL})
+    redis.xadd(places.log_key(job_id), {"message": EVIL})
     redis.hset(
         places.record_key(job_id), "progress", json.dumps({"done": EVIL, "total": EVIL, "message": EVIL, "at": 0})
     )
@@ -247,14 +249,6 @@ def work_off(fleet: Fleet) -> None:
     assert fleet.start("--burst", "--processes", "1", wait=False).wait(timeout=30) == 0
 
 
-def work_off_until_failed(fleet: Fleet, job_id: str) -> None:
-    """With its retries, which the worker may have come to by itself."""
-    while inspection.fetch_job(job_id).state != "failed":
-        with contextlib.suppress(WrongStateError):
-            control.run_now(job_id)
-        work_off(fleet)
-
-
 def fill(queues: Queues, fleet: Fleet) -> None:
     """Jobs of every state: some failed and finished, one runs in a real worker, the others wait or are delayed."""
     low = get_queue(queues.low)
@@ -264,9 +258,8 @@ def fill(queues: Queues, fleet: Fleet) -> None:
     low.enqueue(tasks.plain_failing)
     low.enqueue(tasks.plain, "ran", "value")
     failing = tasks.fail.using(queue_name=queues.default, priority=10).enqueue("no luck with these 42 photos").id
-    work_off_until_failed(fleet, failing)
-    tasks.fail.using(queue_name=queues.high).enqueue("comes again")
     work_off(fleet)
+    assert inspection.fetch_job(failing).state == "failed"
     control.cancel(tasks.append.using(queue_name=queues.low).enqueue("ran").id)
     running = tasks.work_for.using(queue_name=queues.high).enqueue("ran", 60).id
     fleet.start("--processes", "1")
@@ -282,4 +275,4 @@ def progress(queues: Queues, done: int) -> None:
     [running] = inspection.fetch_jobs("running", queue_name=queues.high).jobs
     redis, said = places.connection(queues.high), {"done": done, "total": 480, "message": "resizing", "at": 0}
     redis.hset(places.record_key(running.id), "progress", json.dumps(said))
-    redis.xadd(log_key(running.id), {"message": f"{done} photos are done"})
+    redis.xadd(places.log_key(running.id), {"message": f"{done} photos are done"})

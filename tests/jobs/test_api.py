@@ -13,7 +13,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from scaling_kit import embedded, recipes
-from scaling_kit.jobs import control
+from scaling_kit.jobs import control, transitions
 from scaling_kit.jobs import queues as places
 from scaling_kit.jobs.refusals import REFUSALS
 from scaling_kit.tokens import grants
@@ -208,7 +208,7 @@ def test_queue__is_paused_emptied_and_resumed(operator: Client, queues: Queues) 
 
 def test_running_job_that_no_worker_answers_for__is_said(operator: Client, queues: Queues) -> None:
     job_id = enqueue(queues)
-    places.claim(queues.names, "test-w1", "e1")
+    transitions.claim(queues.names, "test-w1", "e1")
     answer = post(operator, f"{JOBS}{job_id}/cancel/")
     assert (answer.status_code, answer.json()["code"]) == (409, "worker_silent")
     assert operator.delete(f"{JOBS}{job_id}/").json()["code"] == "job_state"

@@ -13,9 +13,8 @@ from django_rq import get_queue
 from rq.job import Job as RQJob
 from rq.registry import CanceledJobRegistry, DeferredJobRegistry
 
-from scaling_kit.jobs import control, inspection
+from scaling_kit.jobs import control, inspection, transitions
 from scaling_kit.jobs import queues as places
-from scaling_kit.jobs.details import log_key
 from scaling_kit.jobs.exceptions import (
     DuplicateJobError,
     JobsError,
@@ -38,8 +37,6 @@ def enqueue(queues: Queues, value: object = None, **using: Any) -> str:
 def failed(queues: Queues) -> str:
     job_id = tasks.fail.using(queue_name=queues.default).enqueue("no").id
     queues.work()
-    control.run_now(job_id)
-    queues.work()
     assert state_of(job_id) == "failed"
     return job_id
 
@@ -53,8 +50,8 @@ def counts(queues: Queues) -> inspection.QueueCounts:
 
 
 def claim(queues: Queues, execution_id: str = "e1") -> str:
-    found = places.claim(queues.names, "test-w1", execution_id)
-    return found.job_id if found else ""
+    found = transitions.claim(queues.names, "test-w1", execution_id)
+    return found.job_id if isinstance(found, transitions.Claimed) else ""
 
 
 @contextmanager
@@ -162,8 +159,7 @@ def test_failed_job_retried__has_all_its_retries_and_its_history(queues: Queues)
     assert redis.ttl(places.job_key(job_id)) == -1, "what waits does not expire"
     assert [event["event"] for event in found] == ["requeued"]
     queues.work()
-    assert len(inspection.fetch_job(job_id).history) == 3
-    assert state_of(job_id) == "scheduled", "its retries are there again"
+    assert len(inspection.fetch_job(job_id).history) == 4, "with a retry, as the first time"
 
 
 def test_retried_job_with_a_priority__keeps_it(queues: Queues) -> None:
@@ -284,7 +280,7 @@ def test_run_now__queues_a_scheduled_job_once(queues: Queues) -> None:
 def test_removed__leaves_nothing(queues: Queues) -> None:
     job_id = failed(queues)
     redis = places.connection(queues.default)
-    redis.xadd(log_key(job_id), {"message": "x"})
+    redis.xadd(places.log_key(job_id), {"message": "x"})
     with events(queues, job_id) as found:
         control.remove(job_id)
     assert [event["event"] for event in found] == ["removed"]

@@ -15,7 +15,7 @@ from django_rq import get_queue
 from rq import Queue
 
 from scaling_kit import recipes
-from scaling_kit.jobs import control, details, inspection
+from scaling_kit.jobs import control, inspection, transitions
 from scaling_kit.jobs import queues as places
 from scaling_kit.jobs.counts import registry_key
 from scaling_kit.jobs.exceptions import NoSuchJobError, NoSuchQueueError
@@ -45,7 +45,7 @@ def test_counts__of_every_state(queues: Queues) -> None:
     enqueue(queues)
     enqueue(queues, priority=5)
     enqueue(queues, priority=6)
-    places.claim(queues.names, "test-w1", "e1")
+    transitions.claim(queues.names, "test-w1", "e1")
     control.pause(queues.default)
     [found] = inspection.fetch_counts([queues.default])
     assert (found.waiting, found.scheduled, found.running) == (2, 1, 1)
@@ -107,13 +107,10 @@ def test_filter_by_task__finds_it_and_says_how_far_it_looked(queues: Queues, mon
 
 def test_finished_task__with_everything(queues: Queues) -> None:
     job_id = tasks.third_time_lucky.using(queue_name=queues.default, priority=4).enqueue().id
-    for _ in range(3):
-        queues.work()
-        if inspection.fetch_job(job_id).state == "scheduled":
-            control.run_now(job_id)
+    queues.work()
     redis = places.connection(queues.default)
     redis.hset(places.record_key(job_id), "progress", json.dumps({"done": 3, "total": 9, "message": "x", "at": 1.0}))
-    redis.xadd(details.log_key(job_id), {"message": "a line"})
+    redis.xadd(places.log_key(job_id), {"message": "a line"})
     job = inspection.fetch_job(job_id)
     assert (job.state, job.result, job.priority, job.attempts) == ("finished", 3, 4, 3)
     assert (job.function, job.args, job.kwargs) == ("tests.jobs.tasks.third_time_lucky", [], {})
@@ -240,7 +237,7 @@ def test_log__goes_on_after_the_last_line_that_was_seen(queues: Queues) -> None:
     job_id = enqueue(queues)
     redis = places.connection(queues.default)
     for number in range(5):
-        redis.xadd(details.log_key(job_id), {"message": f"line {number}"})
+        redis.xadd(places.log_key(job_id), {"message": f"line {number}"})
     lines = inspection.fetch_log(job_id)
     assert [line.message for line in inspection.fetch_log(job_id, after=lines[2].id)] == ["line 3", "line 4"]
     assert [line.message for line in inspection.fetch_log(job_id, limit=2)] == ["line 3", "line 4"]
@@ -253,7 +250,7 @@ def test_log__goes_on_after_the_last_line_that_was_seen(queues: Queues) -> None:
 def test_looking_at_an_abandoned_job__leaves_it_where_it_is(queues: Queues) -> None:
     """Asking RQ's registry would fail it, or requeue it once per looker."""
     job_id = enqueue(queues)
-    places.claim(queues.names, "test-w1", "e1")
+    transitions.claim(queues.names, "test-w1", "e1")
     redis = places.connection(queues.default)
     redis.zadd(places.started_key(queues.default), {f"{job_id}:e1": 1})
     inspection.fetch_counts()
