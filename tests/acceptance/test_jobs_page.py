@@ -21,6 +21,7 @@ from scaling_kit.embedded import free_port
 from scaling_kit.jobs import control, inspection
 from scaling_kit.jobs import queues as places
 from scaling_kit.testing import die_with_parent, wait_until
+from tests.acceptance.demo import Demo
 from tests.acceptance.test_browser import PHONE, browser, shots  # noqa: F401  (a fixture)
 from tests.jobs import tasks
 from tests.jobs.conftest import Queues, fleet, queues  # noqa: F401  (fixtures)
@@ -242,6 +243,26 @@ def test_on_a_phone_and_by_keyboard(
     expect(page.locator("pre.traceback").first).to_be_visible()
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "no sideways scrolling"
     shots(page, "jobs-phone-detail")
+
+
+@pytest.mark.xdist_group("demo")
+def test_demo__shows_its_jobs_to_its_staff(demo: Demo, browser: Browser, faults: list[str]) -> None:
+    demo.run_python("from demo_project.wall.tasks import process_photo as job; job.enqueue('no photo')")
+    page = browser.new_page(viewport={"width": 1360, "height": 900})
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.goto(f"{demo.url}cluster/")
+    page.get_by_role("link", name="jobs, for staff").click()
+    page.get_by_label("Username").fill("ada")
+    page.get_by_label("Password").fill("demo")
+    page.get_by_role("button", name="Log in").click()
+    page.get_by_role("tab", name=re.compile("^Failed [1-9]")).click()
+    expect(row(page, "process_photo").first).to_contain_text("ValueError")
+    shots(page, "jobs-demo-failed")
+    page.get_by_role("tab", name="Finished").click()
+    expect(row(page, "pick_photo_of_the_minute").first).to_be_visible()
+    shots(page, "jobs-demo")
+    page.get_by_role("link", name="django-rq").click()
+    expect(page.locator("#content")).to_contain_text("default")
 
 
 def work_off(fleet: Fleet) -> None:

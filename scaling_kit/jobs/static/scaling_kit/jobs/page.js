@@ -93,12 +93,12 @@ function makeCard(name) {
   const pick = element("button", { type: "button", className: "pick" });
   const figures = Object.fromEntries(["waiting", "running", "scheduled", "failed"].map((state) => [state, element("dd")]));
   const badge = element("span", { className: "badge", textContent: "paused", hidden: true });
-  const latency = element("p", { className: "latency" });
-  const title = element("b", { textContent: name || "All queues" });
+  const latency = element("span", { className: "latency" });
+  const title = element("b", { className: "name", textContent: name || "All queues", title: name });
   pick.append(
-    element("span", { className: "name" }, title, badge),
+    title,
     element("dl", {}, ...Object.entries(figures).flatMap(([state, node]) => [element("div", { className: state }, element("dt", { textContent: state === "scheduled" ? "delayed" : state }), node)])),
-    latency,
+    element("p", { className: "foot" }, badge, latency),
   );
   pick.addEventListener("click", () => go({ queue: asked.queue === name ? "" : name }));
   const toggle = mayChange && name ? button("", () => pauseOrResume(name), "button small toggle") : null;
