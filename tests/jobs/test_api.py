@@ -1,6 +1,7 @@
 """The REST API and the pages: who may do what, and what is answered to everything else."""
 
 import json
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from scaling_kit import embedded, recipes
-from scaling_kit.jobs import control, transitions
+from scaling_kit.jobs import control, transitions, urls
 from scaling_kit.jobs import queues as places
 from scaling_kit.jobs.refusals import REFUSALS
 from scaling_kit.tokens import grants
@@ -303,6 +304,16 @@ def test_every_refusal__is_in_the_documentation() -> None:
     page = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
     for code, (status, _) in REFUSALS.items():
         assert f"`{code}` {status}" in page
+
+
+def test_every_address__is_in_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "jobs.md").read_text()
+    addresses = re.sub(r"<str:job_id>", "<id>", " ".join(str(pattern.pattern) for pattern in urls.urlpatterns))
+    assert {"api/queues/", "api/jobs/", "api/jobs/<id>/", "api/jobs/<id>/log/"} <= set(addresses.split())
+    actions = [action for found in re.findall(r"action>([^)]*)", addresses) for action in found.split("|")]
+    assert len(actions) == 8
+    for address in [*(f"{action}/`" for action in actions), *re.findall(r"api/\S*/(?= |$)", addresses)]:
+        assert address in page
 
 
 # --- django-rq's own pages

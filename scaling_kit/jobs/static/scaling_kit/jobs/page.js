@@ -270,7 +270,8 @@ function fillWhat({ bar, text }, job) {
   if (isKnown) Object.assign(bar, { max: total, value: done });
   else bar.removeAttribute("value");
   const failure = job.state === "failed" ? job.error || job.status : "";
-  setText(text, job.note || failure || progress || (isRunning ? job.worker : retried(job)));
+  setText(text, job.note || failure || progress || (isRunning ? job.worker : retried(job)) || job.id);
+  text.classList.toggle("id", text.textContent === job.id);
   text.classList.toggle("bad", Boolean(job.note || failure));
   text.title = text.textContent;
 }
