@@ -95,8 +95,17 @@ def storages(
 
 
 def rq_queues(url: str, *, queues: Sequence[str] = ("high", "default", "low")) -> dict[str, Any]:
-    """`RQ_QUEUES` for django-rq and for the kit's workers. JSON: with pickle, who writes to Redis runs code here."""
-    return {name: {"URL": url, "DEFAULT_TIMEOUT": 180, "SERIALIZER": "json"} for name in queues}
+    """`RQ_QUEUES` for django-rq and for the kit's workers.
+
+    JSON: with pickle, who writes to Redis runs code here. The queue class has plain RQ jobs wait for the commit.
+    """
+    entry = {
+        "URL": url,
+        "DEFAULT_TIMEOUT": 180,
+        "SERIALIZER": "json",
+        "QUEUE_CLASS": "scaling_kit.jobs.plain.Queue",
+    }
+    return {name: dict(entry) for name in queues}
 
 
 def tasks(*, queues: Sequence[str] = ("high", "default", "low")) -> dict[str, Any]:

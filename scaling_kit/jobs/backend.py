@@ -210,7 +210,7 @@ def _packed(data: bytes) -> bytes:
 
 
 def _due_at(task: AnyTask) -> float:
-    return task.run_after.timestamp() if task.run_after else time.time()
+    return max(time.time(), task.run_after.timestamp()) if task.run_after else time.time()
 
 
 def _epoch_seconds(run_after: datetime | None) -> float | None:

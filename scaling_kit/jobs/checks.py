@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +11,7 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from scaling_kit import members
@@ -115,6 +116,69 @@ def check_django_rq_pages(**_: Any) -> list[CheckMessage]:
         )
         for prefix in _prefixes_of("django_rq.urls", get_resolver().url_patterns)
     ]
+
+
+@register(STATELESS, deploy=True)
+def check_commits(**_: Any) -> list[CheckMessage]:
+    """W008: a queue of django-rq's own class, which enqueues what a transaction that is rolled back has asked for."""
+    if missing(["rq", "django_rq"]) or _commit_mode() != "on_db_commit":
+        return []
+    return [
+        CheckWarning(
+            f"RQ_QUEUES[{name!r}]: enqueue_in, enqueue_at, enqueue_many and enqueue_job do not wait for the commit.",
+            hint="Set 'QUEUE_CLASS': 'scaling_kit.jobs.plain.Queue', as scaling_kit.recipes.rq_queues does.",
+            id="scaling_kit_jobs.W008",
+        )
+        for name, entry in getattr(django_settings, "RQ_QUEUES", {}).items()
+        if not _waits_for_commits(entry)
+    ]
+
+
+@register()
+def check_options(**_: Any) -> list[CheckMessage]:
+    """W009: an option that means nothing here; E010: a database that is not there."""
+    return [
+        message
+        for alias, backend in getattr(django_settings, "TASKS", {}).items()
+        if backend.get("BACKEND") in BACKENDS
+        for message in _check_options(f"TASKS[{alias!r}]['OPTIONS']", backend.get("OPTIONS", {}))
+    ]
+
+
+def _check_options(where: str, options: Mapping[str, Any]) -> Iterator[CheckMessage]:
+    for name in sorted(set(options) - {"DATABASE"}):
+        yield CheckWarning(
+            f"{where} has {name!r}, which means nothing to RQBackend.",
+            hint="There is DATABASE, the alias of the database whose commit enqueue waits for.",
+            id="scaling_kit_jobs.W009",
+        )
+    database = options.get("DATABASE", DEFAULT_DB_ALIAS)
+    if database not in django_settings.DATABASES:
+        yield Error(
+            f"{where} names the database {database!r}, which is not in DATABASES.",
+            hint=f"There are: {', '.join(django_settings.DATABASES)}.",
+            id="scaling_kit_jobs.E010",
+        )
+
+
+def _commit_mode() -> str:
+    from django_rq.queues import get_commit_mode
+
+    try:
+        return str(get_commit_mode())
+    except ImproperlyConfigured:
+        return ""  # django-rq says so when a queue is asked for
+
+
+def _waits_for_commits(entry: Mapping[str, Any]) -> bool:
+    from django_rq.queues import get_queue_class
+
+    from scaling_kit.jobs.plain import Queue
+
+    try:
+        return issubclass(get_queue_class(dict(entry)), Queue)
+    except (ImportError, AttributeError, ValueError):
+        return False  # no class of that name
 
 
 def _prefixes_of(urlconf: str, patterns: Iterable[URLPattern | URLResolver], prefix: str = "") -> Iterator[str]:

@@ -5,7 +5,7 @@
 --   to keep the lock, fields as a JSON object, field, value, ... (those that are no text).
 -- Returns the id of the job that is there now: this one, or the one that holds the lock.
 local id, score, queue = ARGV[1], ARGV[3], ARGV[5]
-local REMEMBERED_SECONDS = 60
+local REMEMBERED_SECONDS = 30  -- twice as long as all repetitions of a call can take
 local DONE = {finished = true, failed = true, canceled = true, stopped = true}
 
 local function holder_of(lock)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -118,7 +118,7 @@ def fetch_jobs(
     start = (page - 1) * per_page
     rows = listing.window(start, per_page) if found is None else found[start : start + per_page]
     return Page(
-        jobs=list(_summaries(state, rows)),
+        jobs=_summaries(state, rows),
         total=total,
         page=page,
         pages=max(1, -(-total // per_page)),
@@ -137,9 +137,17 @@ class _Listing:
         self.total = sum(segment.length for segment in segments)
 
     def window(self, start: int, count: int) -> list[Listed]:
-        return [
-            listed for segment, first, last in self._parts(start, count) for listed in self._ids(segment, first, last)
-        ]
+        parts = list(self._parts(start, count))
+
+        def ask(pipeline: Any, number: int) -> None:
+            segment, first, last = parts[number]
+            if segment.is_list:
+                pipeline.lrange(segment.key, *((-last - 1, -first - 1) if self.reverse else (first, last)))
+            else:
+                pipeline.zrange(segment.key, first, last, desc=self.reverse, withscores=True)
+
+        answers = _ask_each([segment.queue for segment, *_ in parts], ask)
+        return [row for (segment, *_), found in zip(parts, answers, strict=True) for row in self._rows(segment, found)]
 
     def search(self, task: str) -> list[Listed]:
         """Those among the first SEARCHED whose task or function has this in its name."""
@@ -160,15 +168,12 @@ class _Listing:
                 count -= taken
             start = max(0, start - segment.length)
 
-    def _ids(self, segment: _Segment, first: int, last: int) -> Iterator[Listed]:
-        connection = queues.connection(segment.queue)
+    def _rows(self, segment: _Segment, found: Sequence[Any]) -> Iterator[Listed]:
         if segment.is_list:
-            found: Any = connection.lrange(segment.key, *((-last - 1, -first - 1) if self.reverse else (first, last)))
             for job_id in found[::-1] if self.reverse else found:
                 yield Listed(id=payloads.text(job_id), queue=segment.queue)
             return
-        scored: Any = connection.zrange(segment.key, first, last, desc=self.reverse, withscores=True)
-        for member, score in scored:
+        for member, score in found:
             yield Listed(id=payloads.text(member).partition(":")[0], queue=segment.queue, score=score)
 
 
@@ -194,15 +199,24 @@ def _fetch_names(rows: Sequence[Listed]) -> list[str]:
 
 
 def _ask_hashes(rows: Sequence[Listed], fields: Sequence[str]) -> list[Any]:
-    """The fields of each job, or the error of Redis for what is no hash; a round trip for each Redis there is."""
+    """The fields of each job, or the error of Redis for what is no hash."""
+
+    def ask(pipeline: Any, number: int) -> None:
+        pipeline.hmget(queues.job_key(rows[number].id), fields)
+
+    return _ask_each([row.queue for row in rows], ask, raise_on_error=False)
+
+
+def _ask_each(queue_names: Sequence[str], ask: Callable[[Any, int], None], *, raise_on_error: bool = True) -> list[Any]:
+    """The answer to one question for each of the queue names: one round trip for each Redis there is."""
     answers: dict[int, Any] = {}
-    for names in by_url(dict.fromkeys(row.queue for row in rows)):
+    for names in by_url(dict.fromkeys(queue_names)):
         pipeline = queues.connection(names[0]).pipeline(transaction=False)
-        here = [number for number, row in enumerate(rows) if row.queue in names]
+        here = [number for number, name in enumerate(queue_names) if name in names]
         for number in here:
-            pipeline.hmget(queues.job_key(rows[number].id), fields)
-        answers.update(zip(here, pipeline.execute(raise_on_error=False), strict=True))
-    return [answers[number] for number in range(len(rows))]
+            ask(pipeline, number)
+        answers.update(zip(here, pipeline.execute(raise_on_error=raise_on_error), strict=True))
+    return [answers[number] for number in range(len(queue_names))]
 
 
 SUMMARY = (
@@ -221,13 +235,15 @@ SUMMARY = (
 )
 
 
-def _summaries(state: str, rows: Sequence[Listed]) -> Iterator[JobSummary]:
-    answers = _ask_hashes(rows, SUMMARY)
-    known = [(row, answer) for row, answer in zip(rows, answers, strict=True) if exists(answer)]
-    summaries = [summary_of(row, state, answer) for row, answer in known]
-    records = _fetch_records(summaries)
-    for summary, record in zip(summaries, records, strict=True):
-        yield replace(summary, progress=reading.progress(record[0]), error=_last_line(record[1], record[2]))
+def _summaries(state: str, rows: Sequence[Listed]) -> list[JobSummary]:
+    answers = zip(rows, _ask_hashes(rows, SUMMARY), strict=True)
+    found = [(row, summary_of(row, state, answer)) for row, answer in answers if exists(answer)]
+    return [
+        replace(summary, progress=reading.progress(progress), error=_last_line(error, failures))
+        for (_, summary), (progress, error), failures in zip(
+            found, _fetch_records(found), _fetch_failures(found), strict=True
+        )
+    ]
 
 
 def exists(answer: Any) -> bool:
@@ -268,23 +284,27 @@ def unreadable(row: Listed, state: str) -> JobSummary:
     )  # fmt: skip
 
 
-def _fetch_records(summaries: Sequence[JobSummary]) -> list[list[Any]]:
-    """Progress, last error, and what RQ says of the last failure, of each."""
-    found: dict[int, list[Any]] = {}
-    for names in by_url(dict.fromkeys(summary.queue for summary in summaries if summary.queue in queues.names())):
-        pipeline = queues.connection(names[0]).pipeline(transaction=False)
-        here = [number for number, summary in enumerate(summaries) if summary.queue in names]
-        for number in here:
-            summary = summaries[number]
-            pipeline.hmget(queues.record_key(summary.id), "progress", f"error:{summary.attempts}")
-            # RQ's failure is asked for where the task's own may be missing.
-            count = 1 if summary.state == "failed" else 0
-            pipeline.xrevrange(results_key(summary.id), count=count or 1) if count else pipeline.ping()
-        answers = pipeline.execute(raise_on_error=False)
-        for number, record, results in zip(here, answers[::2], answers[1::2], strict=True):
-            progress, error = record if isinstance(record, list) else (None, None)
-            found[number] = [progress, error, results if isinstance(results, list) else []]
-    return [found.get(number, [None, None, []]) for number in range(len(summaries))]
+def _fetch_records(found: Sequence[tuple[Listed, JobSummary]]) -> list[list[Any]]:
+    """Progress and last error of each."""
+
+    def ask(pipeline: Any, number: int) -> None:
+        _, job = found[number]
+        pipeline.hmget(queues.record_key(job.id), "progress", f"error:{job.attempts}")
+
+    answers = _ask_each([row.queue for row, _ in found], ask, raise_on_error=False)
+    return [answer if isinstance(answer, list) else [None, None] for answer in answers]
+
+
+def _fetch_failures(found: Sequence[tuple[Listed, JobSummary]]) -> list[list[Any]]:
+    """What RQ says of the last failure, where the task's own record of it may be missing."""
+    failed = [row for row, job in found if job.state == "failed"]
+
+    def ask(pipeline: Any, number: int) -> None:
+        pipeline.xrevrange(results_key(failed[number].id), count=1)
+
+    answers = _ask_each([row.queue for row in failed], ask, raise_on_error=False)
+    said = {row.id: answer for row, answer in zip(failed, answers, strict=True) if isinstance(answer, list)}
+    return [said.get(row.id, []) for row, _ in found]
 
 
 def results_key(job_id: str) -> str:

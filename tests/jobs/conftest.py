@@ -10,6 +10,7 @@ from django.test import override_settings
 
 from scaling_kit import recipes
 from tests.jobs.fleet import Fleet, delete_queues, in_process_worker
+from tests.jobs.lossy import LossyProxy
 
 
 @dataclass
@@ -46,6 +47,14 @@ def queues(keys_of_one_test: str) -> Iterator[Queues]:
     ):
         yield found
         delete_queues(found.names)
+
+
+@pytest.fixture
+def lossy(queues: Queues) -> Iterator[LossyProxy]:
+    """The queues behind a proxy that loses replies when told to."""
+    proxy = LossyProxy(settings.SCALING_KIT_REDIS_URL)
+    with proxy.running(), override_settings(RQ_QUEUES=recipes.rq_queues(proxy.url, queues=queues.names)):
+        yield proxy
 
 
 @pytest.fixture

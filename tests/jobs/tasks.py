@@ -1,5 +1,6 @@
 """Tasks of the tests. What they did is left in lists in Redis, `done:<key>`."""
 
+import logging
 import os
 import signal
 import time
@@ -7,6 +8,7 @@ from typing import Any
 
 from rq import get_current_job
 
+from scaling_kit.jobs.progress import log, report_progress
 from scaling_kit.jobs.tasks import Retry, TaskContext, task
 from scaling_kit.redis import Purpose, client, key
 
@@ -153,3 +155,38 @@ def plain_success(job: Any, connection: Any, result: Any, *args: Any) -> None:
 
 def plain_failing() -> None:
     raise ValueError("plain")
+
+
+@task(unique=True)
+def append_once(name: str, value: Any = None) -> None:
+    note(name, value)
+
+
+@task(retry=Retry(count=2, backoff="fixed", first_seconds=0.0, only_for=[ValueError]))
+def fail_with(kind: str) -> None:
+    raise {"value": ValueError, "key": KeyError, "unicode": UnicodeError}[kind](kind)
+
+
+def every_seven_seconds(retries_done: int) -> float:
+    return 7.0 * (retries_done + 1)
+
+
+def backoff_that_raises(retries_done: int) -> float:
+    raise RuntimeError("no idea")
+
+
+def backoff_of_nonsense(retries_done: int) -> Any:
+    return "soon"
+
+
+@task
+def report(steps: int) -> None:
+    for step in range(1, steps + 1):
+        log(f"step {step}")
+        report_progress(step, steps, f"at {step}")
+
+
+def report_plainly() -> None:
+    report_progress(1, 2)
+    log("plain")
+    logging.getLogger("tests.jobs.tasks").info("logged %s", "twice", extra={})
