@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -20,8 +19,8 @@ logger = logging.getLogger(__name__)
 LISTEN_SECONDS = 10.0
 
 
-def obey(queue_name: str, worker: str, handle: Callable[[dict[str, Any]], None]) -> None:
-    """Call `handle(order)` from a thread of its own, for the life of this process, with each order that arrives.
+def obey(queue_name: str, worker: str, handle: Callable[[dict[str, Any]], None]) -> Callable[[], None]:
+    """Call `handle(order)` from a thread of its own with each order that arrives; returns what ends that.
 
     Orders are not kept: what is sent while Redis is away, or nobody listens, is lost.
     """
@@ -31,11 +30,20 @@ def obey(queue_name: str, worker: str, handle: Callable[[dict[str, Any]], None])
     with contextlib.suppress(*queues.AWAY):
         # Here and not in the thread: a fork while that imports something would leave the child with a held lock.
         pubsub.subscribe(channel)
-    threading.Thread(target=_listen, args=(pubsub, channel, handle), name="scaling_kit-orders", daemon=True).start()
+    ended = threading.Event()
+    listening = (pubsub, channel, handle, ended)
+    threading.Thread(target=_listen, args=listening, name="scaling_kit-orders", daemon=True).start()
+
+    def end() -> None:
+        ended.set()
+        with contextlib.suppress(*queues.AWAY):
+            pubsub.unsubscribe()  # type: ignore[no-untyped-call]  # the answer wakes the thread
+
+    return end
 
 
-def _listen(pubsub: PubSub, channel: str, handle: Callable[[dict[str, Any]], None]) -> None:
-    while True:
+def _listen(pubsub: PubSub, channel: str, handle: Callable[[dict[str, Any]], None], ended: threading.Event) -> None:
+    while not ended.is_set():
         try:
             if not pubsub.subscribed:
                 pubsub.subscribe(channel)
@@ -45,7 +53,8 @@ def _listen(pubsub: PubSub, channel: str, handle: Callable[[dict[str, Any]], Non
         except queues.AWAY as error:
             logger.debug("orders redis_reachable=False channel=%s error=%r", channel, error)
             pubsub.reset()
-            time.sleep(queues.RETRY_SECONDS)
+            ended.wait(queues.RETRY_SECONDS)
+    pubsub.reset()
 
 
 def _handle(message: Any, handle: Callable[[dict[str, Any]], None]) -> None:

@@ -46,6 +46,10 @@ class Runner(Protocol):
     def stop_job(self, job_id: str) -> None:
         """End a job as `stopped`, if it runs here. Called from another thread."""
 
+    def close(self) -> None:
+        """End what waits for jobs."""
+        return
+
     def stuck(self) -> list[Claimed]:
         """Jobs in threads that cannot be freed. If there are any, this process must be replaced."""
         return []
@@ -182,7 +186,7 @@ class ThreadRunner(Runner):
         self._claim_next = claim_next
         self._wake = wake
         self._slots = [Slot(number) for number in range(concurrency)]
-        self._to_do: SimpleQueue[Claimed] = SimpleQueue()
+        self._to_do: SimpleQueue[Claimed | None] = SimpleQueue()
         self._room = concurrency
         self._counting = threading.Lock()
         for slot in self._slots:
@@ -211,14 +215,18 @@ class ThreadRunner(Runner):
                 self._performer.plain.will_be_stopped(job_id)
                 slot.interrupt(JobStopped)
 
+    def close(self) -> None:
+        for _ in self._slots:
+            self._to_do.put(None)
+
     def stuck(self) -> list[Claimed]:
         given_up = time.monotonic() - settings.TIMEOUT_MARGIN_SECONDS
         return [claimed for slot in self._slots if slot.deadline < given_up and (claimed := slot.claimed)]
 
     def _work(self, slot: Slot) -> None:
         slot.belongs_to_this_thread()
-        while True:
-            slot.claimed = self._to_do.get()
+        while claimed := self._to_do.get():
+            slot.claimed = claimed
             while slot.claimed:
                 self._perform(slot.claimed, slot.number)
                 slot.claimed = self._claim_next(slot.number)

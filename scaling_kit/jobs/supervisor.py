@@ -18,6 +18,8 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from django.db import connections
+
 from scaling_kit import members
 from scaling_kit.jobs import queues, transitions, upkeep
 from scaling_kit.jobs.autoscale import Bounds, Load, Policy, observe
@@ -171,7 +173,9 @@ class Supervisor:
 
         def work() -> int:
             worker = queues.insist(lambda: Worker(self.fleet.worker, name=name))
-            return worker.run(on_ready=lambda: os.close(tell_fd))
+            status = worker.run(on_ready=lambda: os.close(tell_fd))
+            connections.close_all()
+            return status
 
         self._beat_at = 0.0
         pid = fork(work)

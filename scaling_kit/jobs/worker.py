@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import redis
-from django.db import connections
 
 from scaling_kit import members
 from scaling_kit.jobs import orders, queues, transitions
@@ -76,7 +75,7 @@ class Worker:
         self._listen_to_signals()
         queues.insist(self._plain.register_birth)
         self._runner = self._make_runner()
-        orders.obey(self._queue_names[0], self.name, self._obey)
+        self._end_orders = orders.obey(self._queue_names[0], self.name, self._obey)
         self.member = members.join("worker", state="idle", queues=",".join(self._queue_names), job="")
         on_ready()
         while not self._is_done():
@@ -111,13 +110,17 @@ class Worker:
             self._wait_awake(min(IDLE_SECONDS, self._runner.look()))
 
     def _leave(self) -> None:
+        self._end_orders()
         self._doorbell.close()
         self.member.leave()
         if self._runner.running():
             return  # the supervisor needs to find what we leave behind
+        self._runner.close()
+        signal.set_wakeup_fd(-1)
+        for fd in (self._wake_fd, self._signalled_fd):
+            os.close(fd)
         with contextlib.suppress(redis.RedisError):
             self._plain.register_death()  # type: ignore[no-untyped-call]
-        connections.close_all()
 
     def _status(self) -> int:
         if self._runner.running():
@@ -141,7 +144,7 @@ class Worker:
         self._stopping = True
 
     def _wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):  # it is full of calls to wake up
+        with contextlib.suppress(OSError):  # it is full of calls to wake up, or we are leaving
             os.write(self._signalled_fd, b"\0")
 
     def _obey(self, order: dict[str, Any]) -> None:
