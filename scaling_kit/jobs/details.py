@@ -16,6 +16,7 @@ from scaling_kit.jobs.exceptions import NoSuchJobError
 from scaling_kit.jobs.fields import MAX_LINE
 from scaling_kit.jobs.job import TASK_FIELD
 from scaling_kit.jobs.listing import SUMMARY, JobSummary, Listed, exists, results_key, summary_of, unreadable
+from scaling_kit.jobs.progress import LogLine
 
 SHOWN_ATTEMPTS = 50
 SHOWN_LOG_LINES = 200
@@ -31,13 +32,6 @@ class Attempt:
     worker: str = ""
     exception: str = ""
     traceback: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LogLine:
-    id: str
-    at: datetime
-    message: Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +82,10 @@ def fetch_job(job_id: str) -> JobDetail:
     raise NoSuchJobError
 
 
-def fetch_log(job_id: str, *, after: str = "", limit: int = SHOWN_LOG_LINES) -> list[LogLine]:
-    """The lines a job has logged after the one of this id, the oldest first: at most `limit`.
+def fetch_log_lines(job_id: str, *, after: str = "", limit: int = SHOWN_LOG_LINES) -> list[LogLine]:
+    """The lines a job has logged after this `entry`, the oldest first: at most `limit`.
 
-    Without `after` the last ones. Raises `NoSuchJobError`, `ValueError` for an id that is none, `redis.RedisError`.
+    Without `after` the last ones. Raises `NoSuchJobError`, `ValueError` for an entry that is none, `redis.RedisError`.
     """
     for connection in connections():
         pipeline = connection.pipeline(transaction=False)
@@ -238,11 +232,11 @@ def _result(
 def _log(lines: Iterable[Any]) -> list[LogLine]:
     return [
         LogLine(
-            id=payloads.text(line_id),
-            at=datetime.fromtimestamp(int(line_id.partition(b"-")[0]) / 1000, UTC),
+            entry=payloads.text(entry),
+            at=datetime.fromtimestamp(int(entry.partition(b"-")[0]) / 1000, UTC),
             message=payloads.ending(payloads.text(fields.get(b"message", b""))),
         )
-        for line_id, fields in lines
+        for entry, fields in lines
     ]
 
 
@@ -251,5 +245,5 @@ def _stream_id(text: str) -> str:
     if not (
         milliseconds.isdecimal() and len(milliseconds) < 16 and (not dash or (number.isdecimal() and len(number) < 19))
     ):
-        raise ValueError(f"{text!r} is not the id of a line")
+        raise ValueError(f"{text!r} is not the entry of a line")
     return text

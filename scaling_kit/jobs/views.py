@@ -212,7 +212,7 @@ class JobActionView(JobsView):
 class JobLogView(JobsView):
     def get(self, request: Request, job_id: str) -> Response:
         after = _validated(After, request.query_params)["after"]
-        return Response({"lines": [asdict(line) for line in inspection.fetch_log(job_id, after=after)]})
+        return Response({"lines": [asdict(line) for line in inspection.fetch_log_lines(job_id, after=after)]})
 
 
 def _validated(serializer_class: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:

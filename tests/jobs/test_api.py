@@ -174,7 +174,7 @@ def test_log__after_a_line(operator: Client, queues: Queues) -> None:
             f"{places.record_key(job_id)}".replace("record", "log"), {"message": number}
         )
     first, second = operator.get(f"{JOBS}{job_id}/log/").json()["lines"]
-    assert operator.get(f"{JOBS}{job_id}/log/", {"after": first["id"]}).json()["lines"] == [second]
+    assert operator.get(f"{JOBS}{job_id}/log/", {"after": first["entry"]}).json()["lines"] == [second]
 
 
 # --- act

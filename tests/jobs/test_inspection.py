@@ -238,13 +238,13 @@ def test_log__goes_on_after_the_last_line_that_was_seen(queues: Queues) -> None:
     redis = places.connection(queues.default)
     for number in range(5):
         redis.xadd(places.log_key(job_id), {"message": f"line {number}"})
-    lines = inspection.fetch_log(job_id)
-    assert [line.message for line in inspection.fetch_log(job_id, after=lines[2].id)] == ["line 3", "line 4"]
-    assert [line.message for line in inspection.fetch_log(job_id, limit=2)] == ["line 3", "line 4"]
-    with pytest.raises(ValueError, match="not the id"):
-        inspection.fetch_log(job_id, after="+")
+    lines = inspection.fetch_log_lines(job_id)
+    assert [line.message for line in inspection.fetch_log_lines(job_id, after=lines[2].entry)] == ["line 3", "line 4"]
+    assert [line.message for line in inspection.fetch_log_lines(job_id, limit=2)] == ["line 3", "line 4"]
+    with pytest.raises(ValueError, match="not the entry"):
+        inspection.fetch_log_lines(job_id, after="+")
     with pytest.raises(NoSuchJobError):
-        inspection.fetch_log("nothing")
+        inspection.fetch_log_lines("nothing")
 
 
 def test_looking_at_an_abandoned_job__leaves_it_where_it_is(queues: Queues) -> None:
@@ -306,3 +306,12 @@ def fill(queue_name: str, count: int) -> None:
             pipeline.hset(places.job_key(job_id), mapping={"data": b"[]", "status": "queued", "origin": queue_name})
             pipeline.rpush(places.queue_key(queue_name), job_id)
         pipeline.execute()
+
+
+def test_page_over_many_priorities_and_queues__costs_no_more(queues: Queues) -> None:
+    for name in queues.names:
+        for priority in range(10):
+            tasks.append.using(queue_name=name, priority=priority).enqueue("ran")
+    with round_trips(queues) as found:
+        assert len(inspection.fetch_jobs("waiting", per_page=30).jobs) == 30
+    assert len(found) <= 6

@@ -55,7 +55,7 @@ function render(job, after) {
   part("call", JSON.stringify([job.function, job.args, job.kwargs, job.arguments_reason]), () => call(job));
   part("result", job.state === "finished" ? JSON.stringify([job.result, job.result_reason]) : "", () => titled("Result", value(job.result, job.result_reason)));
   part("history", job.history.length ? JSON.stringify(job.history) : "", () => titled("Attempts", ...history(job)));
-  part("log", job.log.length ? `${job.log.length} ${job.log.at(-1).id}` : "", () => titled("Log", log(job.log)));
+  part("log", job.log.length ? `${job.log.length} ${job.log.at(-1).entry}` : "", () => titled("Log", log(job.log)));
 }
 
 function part(name, seen, build) {
@@ -108,9 +108,11 @@ function facts(job) {
   });
 }
 
-function retries({ count, delays = [], first_seconds: first, max_seconds: max }) {
+function retries({ count, delays, first_seconds: first, max_seconds: max, backoff }) {
   if (Array.isArray(delays) && delays.length) return `${count}, after ${delays.join(", ")} s`;
-  return first ? `${count}, after ${first} s, doubling up to ${max} s` : `${count}`;
+  if (backoff && backoff !== "exponential" && backoff !== "fixed") return `${count}, after what ${backoff} says`;
+  if (!first) return String(count);
+  return backoff === "fixed" ? `${count}, after ${first} s each` : `${count}, after ${first} s, doubling up to ${max} s`;
 }
 
 function call(job) {
