@@ -53,7 +53,7 @@ EMPTY = _script("empty")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class Tally:
     """Of something done to many jobs: `skipped` are those in whose way something was, `remaining` what is left."""
 
     done: int
@@ -136,7 +136,7 @@ def resume(queue_name: str) -> None:
     pipeline.execute()
 
 
-def empty(queue_name: str, *, limit: int | None = None) -> Progress:
+def empty(queue_name: str, *, limit: int | None = None) -> Tally:
     """Delete the jobs that wait in a queue, whatever their priority; those that come meanwhile stay.
 
     With a `limit` so many at most: `remaining` says how many are left. Raises `NoSuchQueueError`.
@@ -151,10 +151,10 @@ def empty(queue_name: str, *, limit: int | None = None) -> Progress:
             _leave_rate_limit(_text(job_id), _text(rate_limit))
         removed += done
         left -= size
-    return Progress(done=removed, remaining=fetch_counts([queue_name])[0].waiting)
+    return Tally(done=removed, remaining=fetch_counts([queue_name])[0].waiting)
 
 
-def retry_failed(queue_name: str, *, limit: int | None = None) -> Progress:
+def retry_failed(queue_name: str, *, limit: int | None = None) -> Tally:
     """Retry the failed jobs of a queue, in the order in which they failed. Raises `NoSuchQueueError`."""
 
     def act(connection: redis.Redis, job_ids: Sequence[str]) -> int:
@@ -167,7 +167,7 @@ def retry_failed(queue_name: str, *, limit: int | None = None) -> Progress:
     return _act_on_all("failed", queue_name, act, limit)
 
 
-def remove_all(state: str, queue_name: str, *, limit: int | None = None) -> Progress:
+def remove_all(state: str, queue_name: str, *, limit: int | None = None) -> Tally:
     """Delete the `failed`, `finished` or `canceled` jobs of a queue. Raises `NoSuchQueueError`, `ValueError`."""
     if state not in FINAL_STATES:
         raise ValueError(f"Only {', '.join(FINAL_STATES)} jobs can be removed together, not {state}")
@@ -204,7 +204,7 @@ def _answers(
 
 def _act_on_all(
     state: str, queue_name: str, act: Callable[[redis.Redis, Sequence[str]], int], limit: int | None
-) -> Progress:
+) -> Tally:
     """In batches, over those that are there now; the ones that stay are stepped over."""
     connection = _connection(queue_name)
     registry = registry_key(state, queue_name)
@@ -216,7 +216,7 @@ def _act_on_all(
         done += act(connection, job_ids)
         still_there = connection.zmscore(registry, job_ids)
         skipped += sum(score is not None for score in still_there)
-    return Progress(done=done, skipped=skipped, remaining=max(0, connection.zcard(registry) - skipped))
+    return Tally(done=done, skipped=skipped, remaining=max(0, connection.zcard(registry) - skipped))
 
 
 def _batches(total: int, limit: int | None) -> Iterator[int]:

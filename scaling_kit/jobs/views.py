@@ -28,7 +28,7 @@ from rest_framework.views import APIView, exception_handler
 
 from scaling_kit.jobs import control, inspection, permissions, queues
 from scaling_kit.jobs.conf import settings
-from scaling_kit.jobs.control import HIGHEST_PRIORITY, LOWEST_PRIORITY, Progress
+from scaling_kit.jobs.control import HIGHEST_PRIORITY, LOWEST_PRIORITY, Tally
 from scaling_kit.jobs.listing import MAX_PER_PAGE, PER_PAGE
 from scaling_kit.jobs.refusals import RefusedError, body_of, refusal_of
 from scaling_kit.jobs.results import NotATaskError, find_task
@@ -158,7 +158,7 @@ class QueueActionView(JobsView):
             return Response(asdict(inspection.fetch_counts([queue])[0]))
         return Response(asdict(self._act_on_many(request, queue, action)))
 
-    def _act_on_many(self, request: Request, queue: str, action: str) -> Progress:
+    def _act_on_many(self, request: Request, queue: str, action: str) -> Tally:
         if action == "empty":
             return control.empty(queue, limit=BULK_LIMIT)
         if action == "retry-failed":

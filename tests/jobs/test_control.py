@@ -317,8 +317,8 @@ def test_emptied__has_nothing_that_waits_and_all_else(queues: Queues) -> None:
         enqueue(queues, priority=number % 3)
     running = claim(queues)
     enqueue(queues, run_after=timedelta(hours=1))
-    assert control.empty(queues.default, limit=200) == control.Progress(done=200, remaining=249)
-    assert control.empty(queues.default) == control.Progress(done=249)
+    assert control.empty(queues.default, limit=200) == control.Tally(done=200, remaining=249)
+    assert control.empty(queues.default) == control.Tally(done=249)
     assert (counts(queues).waiting, counts(queues).scheduled, state_of(running)) == (0, 1, "running")
 
 
@@ -328,7 +328,7 @@ def test_all_failed_retried__in_the_order_in_which_they_failed(queues: Queues) -
     redis = places.connection(queues.default)
     redis.zadd(places.failed_key(queues.default), {"expired": 1, **{job: 9e9 + n for n, job in enumerate(expected)}})
     assert control.retry_failed(queues.default, limit=3).remaining == 3
-    assert control.retry_failed(queues.default) == control.Progress(done=3)
+    assert control.retry_failed(queues.default) == control.Tally(done=3)
     assert [claim(queues, f"e{number}") for number in range(5)] == expected
 
 
@@ -336,7 +336,7 @@ def test_all_failed_retried__steps_over_those_that_cannot(queues: Queues) -> Non
     first, second = failed(queues), failed(queues)
     redis = places.connection(queues.default)
     redis.hset(places.job_key(first), "status", "finished")
-    assert control.retry_failed(queues.default) == control.Progress(done=1, skipped=1)
+    assert control.retry_failed(queues.default) == control.Tally(done=1, skipped=1)
     assert state_of(second) == "waiting"
 
 
