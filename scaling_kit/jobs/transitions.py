@@ -91,7 +91,7 @@ def claim(queue_names: Sequence[str], worker: str, execution_id: str, *, slot: i
     is_claimed, *found = CLAIM(
         connection(queue_names[0]),
         [_slot_key(worker, slot), paused_key(), *map(queue_key, queue_names)],
-        [*_common(), worker, execution_id, RQ_MARGIN_SECONDS, rq_error(EXPIRED), error(ExpiredError, EXPIRED)],
+        [*common(), worker, execution_id, RQ_MARGIN_SECONDS, rq_error(EXPIRED), error(ExpiredError, EXPIRED)],
     )
     if not is_claimed:
         return [_queue_name(queue) for queue in found]
@@ -115,7 +115,7 @@ def finish(claimed: Claimed, ended: Ended, *, worker: str, slot: int = 0) -> tup
         connection(claimed.queue_name),
         [_slot_key(worker, slot)],
         [
-            *_common(),
+            *common(),
             worker,
             claimed.queue_name,
             claimed.job_id,
@@ -152,7 +152,7 @@ def hand_back(
         connection(queue_name),
         [alive_key(worker), lease.holder_key if lease else ""],
         [
-            *_common(),
+            *common(),
             queue_name,
             job_id,
             execution_id,
@@ -202,7 +202,7 @@ def move_due(queue_name: str, lease: Lease, *, limit: int = 500) -> tuple[int, f
     moved, next_in_ms, limited = MOVE_DUE(
         connection(queue_name),
         [lease.holder_key, scheduled_key(queue_name)],
-        [*_common(), lease.token, queue_name, limit],
+        [*common(), lease.token, queue_name, limit],
     )
     return moved, None if next_in_ms < 0 else next_in_ms / 1000, [job_id.decode() for job_id in limited]
 
@@ -231,7 +231,7 @@ def error(kind: type[BaseException], text: str) -> str:
     return json.dumps({"exception_class_path": f"{kind.__module__}.{kind.__qualname__}", "traceback": text})
 
 
-def _common() -> list[Any]:
+def common() -> list[Any]:
     """What transitions.lua takes, in front of a script's own arguments."""
     return [RQ_KEY_PREFIX, event_channel(""), record_key(""), utcformat(now()), settings.FAILURE_TTL_SECONDS]
 
