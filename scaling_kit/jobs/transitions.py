@@ -57,12 +57,22 @@ class Claimed:
     execution_id: str
     fields: Mapping[bytes, bytes]
     record: Mapping[bytes, bytes]
+    passed_over: Sequence[str] = ()
+    """Keys that are gone, or not what RQ keeps there."""
 
     @property
     def attempt(self) -> int:
         """Which one this is, from 1."""
         count = self.fields.get(b"kit_attempts", b"")
         return int(count) if count.isdigit() else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingToDo:
+    """There was no job to take. `open_queues` are those that may be waited for: not paused, and lists."""
+
+    open_queues: Sequence[str]
+    passed_over: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +92,20 @@ class Ended:
     """The same, as RQ keeps it."""
 
 
-def claim(queue_names: Sequence[str], worker: str, execution_id: str, *, slot: int = 0) -> Claimed | list[str]:
+def claim(queue_names: Sequence[str], worker: str, execution_id: str, *, slot: int = 0) -> Claimed | NothingToDo:
     """Take the next job of several queues, the first queue first, and mark it started by `worker`.
 
-    If there is none, returns the queues that are not paused. The next claim of the same `slot`, a thread of the
+    The next claim of the same `slot`, a thread of the
     worker, with the same `execution_id` is answered with the same job, so a lost reply loses nothing.
     """
-    is_claimed, *found = CLAIM(
+    passed_over, *found = CLAIM(
         connection(queue_names[0]),
         [_slot_key(worker, slot), paused_key(), *map(queue_key, queue_names)],
         [*common(), worker, execution_id, RQ_MARGIN_SECONDS, rq_error(EXPIRED), error(ExpiredError, EXPIRED)],
     )
-    if not is_claimed:
-        return [_queue_name(queue) for queue in found]
+    told = [item.decode() for item in passed_over]
+    if len(found) == 1:
+        return NothingToDo(open_queues=[_queue_name(queue) for queue in found[0]], passed_over=told)
     queue, job_id, fields, record = found
     return Claimed(
         queue_name=_queue_name(queue),
@@ -102,6 +113,7 @@ def claim(queue_names: Sequence[str], worker: str, execution_id: str, *, slot: i
         execution_id=execution_id,
         fields=_mapping(fields),
         record=_mapping(record),
+        passed_over=told,
     )
 
 
