@@ -10,7 +10,6 @@ local function keep(composite)
   if not queue then
     return
   end
-  redis.call('ZADD', prefix .. ':wip:' .. queue, 'XX', now + margin, composite)
   redis.call('ZADD', prefix .. ':executions:' .. id, 'XX', now + margin, execution)
   redis.call('EXPIRE', prefix .. ':executions:' .. id, margin)
   if redis.call('EXPIRE', prefix .. ':execution:' .. composite, margin) == 1 then

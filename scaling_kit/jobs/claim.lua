@@ -64,6 +64,10 @@ local function pop_by_priority(list)
   end
 end
 
+-- RQ's own sweep, which a look at its dashboard starts, takes what is due in its registry to be abandoned, and fails
+-- it or queues it once per looker: ten years from now, so that also after a long silence it is left to us.
+local NEVER = 315360000
+
 local function start(list, id)
   local queue, job, composite = name_of(list), job_key(id), id .. ':' .. execution
   local beat_at = string.format('%.6f', now)
@@ -72,7 +76,7 @@ local function start(list, id)
   redis.call('EXPIRE', prefix .. ':execution:' .. composite, margin)
   redis.call('ZADD', prefix .. ':executions:' .. id, now + margin, execution)
   redis.call('EXPIRE', prefix .. ':executions:' .. id, margin)
-  redis.call('ZADD', prefix .. ':wip:' .. queue, now + margin, composite)
+  redis.call('ZADD', prefix .. ':wip:' .. queue, now + NEVER, composite)
   redis.call('SADD', prefix .. ':worker:' .. worker .. ':executions', composite)
   redis.call('EXPIRE', prefix .. ':worker:' .. worker .. ':executions', margin)
   redis.call('HSET', job, 'status', 'started', 'started_at', now_iso, 'last_heartbeat', now_iso,

@@ -21,7 +21,7 @@ for i = 1, #started, 2 do
   local composite, score = started[i], tonumber(started[i + 1])
   local execution = redis.call('HMGET', prefix .. ':execution:' .. composite, 'worker_name', 'supervised')
   local worker = execution[1] or ''
-  local alive = score > now  -- a stock RQ worker beats by moving the score
+  local alive = execution[1] and score > now  -- a stock RQ worker beats by moving the score
   if execution[2] then
     alive = redis.call('EXISTS', alive_prefix .. worker) == 1
   end

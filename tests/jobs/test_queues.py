@@ -234,3 +234,21 @@ def test_queue_that_no_worker_listens_to__found() -> None:
     assert [message.msg for message in found if message.id == "scaling_kit_jobs.W007"] == [
         "No worker that runs now listens to the queue 'low'."
     ]
+
+
+def test_looked_at_by_rqs_registry_after_a_long_silence__is_left_to_the_holder_of_the_lease(queues: Queues) -> None:
+    """A look at django-rq's dashboard while every worker was away failed the job, or queued it once per looker."""
+    result = enqueue(queues)
+    claim(queues)
+    redis = places.connection(queues.default)
+    redis.delete(f"rq:execution:{result.id}:e1", f"rq:executions:{result.id}")  # as they expire
+    assert StartedJobRegistry(queues.default, connection=redis).count == 1
+
+    lease = held_lease()
+
+    def waiting() -> int:
+        hand_back_orphans(lease)
+        return int(redis.llen(places.queue_key(queues.default)))
+
+    with override_settings(SCALING_KIT_JOBS_WORKER_TTL_SECONDS=0.05):
+        assert wait_until(waiting) == 1
