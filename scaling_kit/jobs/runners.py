@@ -36,6 +36,10 @@ class Runner(Protocol):
         """May another job be started?"""
 
     def running(self) -> list[Claimed]: ...
+    def in_hand(self) -> int:
+        """How many jobs were started and have not ended; some of them may not be `running` yet."""
+        return len(self.running())
+
     def start(self, claimed: Claimed) -> None:
         """Run the job; returns when it has ended, or when it runs in a thread."""
 
@@ -187,19 +191,22 @@ class ThreadRunner(Runner):
         self._wake = wake
         self._slots = [Slot(number) for number in range(concurrency)]
         self._to_do: SimpleQueue[Claimed | None] = SimpleQueue()
-        self._room = concurrency
+        self._in_hand = 0
         self._counting = threading.Lock()
         for slot in self._slots:
             threading.Thread(target=self._work, args=[slot], name=f"job-{slot.number}", daemon=True).start()
 
     def has_room(self) -> bool:
-        return self._room > 0
+        return self._in_hand < len(self._slots)
+
+    def in_hand(self) -> int:
+        return self._in_hand
 
     def running(self) -> list[Claimed]:
         return [claimed for slot in self._slots if (claimed := slot.claimed)]
 
     def start(self, claimed: Claimed) -> None:
-        self._take_room(1)
+        self._change_in_hand(+1)
         self._to_do.put(claimed)
 
     def look(self) -> float:
@@ -230,7 +237,7 @@ class ThreadRunner(Runner):
             while slot.claimed:
                 self._perform(slot.claimed, slot.number)
                 slot.claimed = self._claim_next(slot.number)
-            self._take_room(-1)
+            self._change_in_hand(-1)
             self._wake()
 
     def _perform(self, claimed: Claimed, slot: int) -> None:
@@ -240,9 +247,9 @@ class ThreadRunner(Runner):
             logger.exception("job could not be run id=%s", claimed.job_id)
         self._performer.count()
 
-    def _take_room(self, count: int) -> None:
+    def _change_in_hand(self, by: int) -> None:
         with self._counting:
-            self._room -= count
+            self._in_hand += by
 
 
 def _limit(claimed: Claimed) -> float:

@@ -99,7 +99,7 @@ class Worker:
         if claimed:
             self._show(claimed)
             self._runner.start(claimed)
-        elif self.options.burst and self._redis_reachable and not self._runner.running():
+        elif self.options.burst and self._redis_reachable and not self._runner.in_hand():
             self._stopping = True
         else:
             self._show()
@@ -107,14 +107,14 @@ class Worker:
 
     def _drain(self) -> None:
         """Let the jobs in hand end; the supervisor sees to it that this does not take for ever."""
-        while len(self._runner.running()) > len(self._runner.stuck()):
+        while self._runner.in_hand() > len(self._runner.stuck()):
             self._wait_awake(min(IDLE_SECONDS, self._runner.look()))
 
     def _leave(self) -> None:
         self._end_orders()
         self._doorbell.close()
         self.member.leave()
-        if self._runner.running():
+        if self._runner.in_hand():
             return  # the supervisor needs to find what we leave behind
         self._runner.close()
         signal.set_wakeup_fd(-1)
@@ -124,7 +124,7 @@ class Worker:
             self._plain.register_death()
 
     def _status(self) -> int:
-        if self._runner.running():
+        if self._runner.in_hand():
             logger.error("worker stuck name=%s jobs=%s", self.name, [job.job_id for job in self._runner.running()])
             return 1
         return WORN_OUT if self._is_worn_out() and not self._stopping else 0
