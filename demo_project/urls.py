@@ -12,7 +12,7 @@ urlpatterns = [
     path("cluster/", TemplateView.as_view(template_name="wall/cluster.html", extra_context=PAGE), name="cluster"),
     path("api/", include("scaling_kit.tokens.urls")),
     path("api/", include("demo_project.wall.urls")),
+    path("jobs/", include("scaling_kit.jobs.urls")),
     path("api/cluster/", ClusterView.as_view(), name="api-cluster"),
-    path("admin/django-rq/", include("django_rq.urls")),
     path("admin/", admin.site.urls),
 ]

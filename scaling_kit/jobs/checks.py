@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,11 +12,12 @@ from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
+from django.urls import URLPattern, URLResolver, get_resolver
 
 from scaling_kit import members
 from scaling_kit.conf import settings as hall
 from scaling_kit.extras import check_installed, missing
-from scaling_kit.jobs.conf import settings
+from scaling_kit.jobs.conf import JobsSettings, settings
 from scaling_kit.redis import RedisError
 
 STATELESS = "stateless"
@@ -27,7 +28,7 @@ BACKENDS = ("scaling_kit.jobs.RQBackend", "scaling_kit.jobs.backend.RQBackend")
 def check_extra(**_: Any) -> list[CheckMessage]:
     """E001: a package of the extra is missing."""
     tasks_api = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
-    return check_installed("jobs", ["rq", "django_rq", tasks_api])
+    return check_installed("jobs", ["rq", "django_rq", "rest_framework", tasks_api])
 
 
 @register()
@@ -47,7 +48,7 @@ def check_limits(**_: Any) -> list[CheckMessage]:
             hint="Remove the setting to have the default.",
             id="scaling_kit_jobs.E005",
         )
-        for name in type(settings).__annotations__
+        for name in _numbers()
         if not isinstance(getattr(settings, name), int | float) or getattr(settings, name) <= 0
     ]
 
@@ -98,6 +99,22 @@ def check_workers(**_: Any) -> list[CheckMessage]:
         )
         for name in getattr(django_settings, "RQ_QUEUES", {})
         if name not in served
+    ]
+
+
+@register(STATELESS, deploy=True)
+def check_django_rq_pages(**_: Any) -> list[CheckMessage]:
+    """W011: django-rq's own URLs, where any staff user may empty a queue."""
+    if not getattr(django_settings, "ROOT_URLCONF", ""):
+        return []
+    return [
+        CheckWarning(
+            f"The URLconf includes django_rq.urls at {prefix!r}: every staff user may empty queues there, whatever "
+            "their permissions.",
+            hint="Remove it: the same pages are in the admin, where the kit asks for permissions on jobs.",
+            id="scaling_kit_jobs.W011",
+        )
+        for prefix in _prefixes_of("django_rq.urls", get_resolver().url_patterns)
     ]
 
 
@@ -162,6 +179,21 @@ def _waits_for_commits(entry: Mapping[str, Any]) -> bool:
         return issubclass(get_queue_class(dict(entry)), Queue)
     except (ImportError, AttributeError, ValueError):
         return False  # no class of that name
+
+
+def _prefixes_of(urlconf: str, patterns: Iterable[URLPattern | URLResolver], prefix: str = "") -> Iterator[str]:
+    """Where this URLconf is included."""
+    for resolver in (pattern for pattern in patterns if isinstance(pattern, URLResolver)):
+        path = f"{prefix}{resolver.pattern}"
+        if urlconf in (resolver.urlconf_name, getattr(resolver.urlconf_name, "__name__", None)):
+            yield path
+        else:
+            yield from _prefixes_of(urlconf, resolver.url_patterns, path)
+
+
+def _numbers() -> list[str]:
+    """The settings that are numbers."""
+    return [name for name, default in vars(JobsSettings).items() if name.isupper() and isinstance(default, int | float)]
 
 
 def _check_queue(name: str) -> Iterator[CheckMessage]:

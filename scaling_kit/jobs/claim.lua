@@ -3,8 +3,8 @@
 -- KEYS: what this slot of the worker claimed last, paused queues, then the queues' lists, the first one first.
 -- ARGV[6..]: worker, execution id, seconds after which RQ itself would call the job abandoned, what RQ and what the
 --   record keeps of a job that waited for too long.
--- Returns {1, queue, job id, {field, value, ...}, {field, value, ...} of the record}, or {0, the queues that are not
--- paused, ...} if there is nothing to take.
+-- Returns {{keys that were passed over, ...}, queue, job id, {field, value, ...}, {field, value, ...} of the record},
+-- or {{keys}, {queues that may be waited for, ...}} if there is nothing to take.
 local worker, execution, margin, expired_text, expired_error = ARGV[6], ARGV[7], tonumber(ARGV[8]), ARGV[9], ARGV[10]
 
 local function name_of(list)
@@ -17,17 +17,23 @@ local function expire(id, queue, own_ttl)
   publish('expired', id, queue)
 end
 
--- An id may be listed twice (a stock producer's reply was lost), or its job be gone or done with. What is no job at
--- all, a key of another type, is passed over as well: nobody could run it, and nobody may stumble over it for ever.
+-- An id may be listed twice (a stock producer's reply was lost), or its job be done with. What is gone, or was never a
+-- job or a list, is passed over and told of: nobody could run it, and nobody may stumble over it for ever.
 local DONE = {started = true, finished = true, failed = true, canceled = true, stopped = true}
+local passed_over = {}
 local function pop(queue, list)
   while true do
-    local id = redis.call('LPOP', list)
-    if not id then
+    local id = redis.pcall('LPOP', list)
+    if type(id) == 'table' then
+      table.insert(passed_over, list)
+      return nil
+    elseif not id then
       return nil
     end
     local job = redis.pcall('HMGET', job_key(id), 'data', 'status', 'kit_expires_at', 'kit_attempts', 'failure_ttl')
-    if not job.err and job[1] and not (job[2] and DONE[job[2]]) then
+    if job.err or not job[1] then
+      table.insert(passed_over, job_key(id))
+    elseif not (job[2] and DONE[job[2]]) then
       if job[4] or (tonumber(job[3] or '') or math.huge) > now then  -- a ttl is for the first start
         return id
       end
@@ -95,21 +101,23 @@ local function show(state)  -- to RQ's dashboard
 end
 
 local function claimed(list, id)
-  return {1, list, id, redis.call('HGETALL', job_key(id)), redis.call('HGETALL', record_prefix .. id)}
+  return {passed_over, list, id, redis.call('HGETALL', job_key(id)), redis.call('HGETALL', record_prefix .. id)}
 end
 
 local last = redis.call('HMGET', KEYS[1], 'execution', 'list', 'id')
 if last[1] == execution then
   return claimed(last[2], last[3])
 end
-local open = {0}
+local open = {}
 if redis.call('EXISTS', prefix .. ':suspended') == 1 then
-  return open
+  return {passed_over, open}
 end
 for i = 3, #KEYS do
   if redis.call('SISMEMBER', KEYS[2], name_of(KEYS[i])) == 0 then
-    table.insert(open, KEYS[i])
     local id = pop_by_priority(KEYS[i])
+    if passed_over[#passed_over] ~= KEYS[i] then
+      table.insert(open, KEYS[i])
+    end
     if id then
       record(id, start(KEYS[i], id))
       show('busy')
@@ -118,4 +126,4 @@ for i = 3, #KEYS do
   end
 end
 show('idle')
-return open
+return {passed_over, open}

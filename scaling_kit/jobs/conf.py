@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scaling_kit.conf import Settings
 
 
@@ -23,6 +25,8 @@ class JobsSettings(Settings, prefix="SCALING_KIT_JOBS_"):
     # wait, and a worker be idle, before one of them goes.
     AUTOSCALE_LATENCY_SECONDS: float = 1.0
     AUTOSCALE_QUIET_SECONDS: float = 30.0
+    # Dotted paths of the tasks that `POST api/jobs/` may enqueue; none without this.
+    API_TASKS: Sequence[str] = ()
 
 
 settings = JobsSettings()

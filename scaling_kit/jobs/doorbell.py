@@ -12,6 +12,8 @@ import select
 from collections.abc import Sequence
 from typing import Any
 
+import redis
+
 from scaling_kit.jobs import queues
 from scaling_kit.redis import Purpose
 
@@ -57,7 +59,8 @@ class Doorbell:
     def _answered(self, command: tuple[object, ...]) -> None:
         connection = self._armed.pop(command)
         try:
-            connection.read_response()
+            with contextlib.suppress(redis.ResponseError):  # the queue is no list: the claim says so
+                connection.read_response()
         except BaseException:
             connection.disconnect()
             raise

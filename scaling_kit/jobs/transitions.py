@@ -57,12 +57,22 @@ class Claimed:
     execution_id: str
     fields: Mapping[bytes, bytes]
     record: Mapping[bytes, bytes]
+    passed_over: Sequence[str] = ()
+    """Keys that are gone, or not what RQ keeps there."""
 
     @property
     def attempt(self) -> int:
         """Which one this is, from 1."""
         count = self.fields.get(b"kit_attempts", b"")
         return int(count) if count.isdigit() else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class NothingToDo:
+    """There was no job to take. `open_queues` are those that may be waited for: not paused, and lists."""
+
+    open_queues: Sequence[str]
+    passed_over: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,19 +92,20 @@ class Ended:
     """The same, as RQ keeps it."""
 
 
-def claim(queue_names: Sequence[str], worker: str, execution_id: str, *, slot: int = 0) -> Claimed | list[str]:
+def claim(queue_names: Sequence[str], worker: str, execution_id: str, *, slot: int = 0) -> Claimed | NothingToDo:
     """Take the next job of several queues, the first queue first, and mark it started by `worker`.
 
-    If there is none, returns the queues that are not paused. The next claim of the same `slot`, a thread of the
+    The next claim of the same `slot`, a thread of the
     worker, with the same `execution_id` is answered with the same job, so a lost reply loses nothing.
     """
-    is_claimed, *found = CLAIM(
+    passed_over, *found = CLAIM(
         connection(queue_names[0]),
         [_slot_key(worker, slot), paused_key(), *map(queue_key, queue_names)],
-        [*_common(), worker, execution_id, RQ_MARGIN_SECONDS, rq_error(EXPIRED), error(ExpiredError, EXPIRED)],
+        [*common(), worker, execution_id, RQ_MARGIN_SECONDS, rq_error(EXPIRED), error(ExpiredError, EXPIRED)],
     )
-    if not is_claimed:
-        return [_queue_name(queue) for queue in found]
+    told = [item.decode() for item in passed_over]
+    if len(found) == 1:
+        return NothingToDo(open_queues=[_queue_name(queue) for queue in found[0]], passed_over=told)
     queue, job_id, fields, record = found
     return Claimed(
         queue_name=_queue_name(queue),
@@ -102,6 +113,7 @@ def claim(queue_names: Sequence[str], worker: str, execution_id: str, *, slot: i
         execution_id=execution_id,
         fields=_mapping(fields),
         record=_mapping(record),
+        passed_over=told,
     )
 
 
@@ -115,7 +127,7 @@ def finish(claimed: Claimed, ended: Ended, *, worker: str, slot: int = 0) -> tup
         connection(claimed.queue_name),
         [_slot_key(worker, slot)],
         [
-            *_common(),
+            *common(),
             worker,
             claimed.queue_name,
             claimed.job_id,
@@ -152,7 +164,7 @@ def hand_back(
         connection(queue_name),
         [alive_key(worker), lease.holder_key if lease else ""],
         [
-            *_common(),
+            *common(),
             queue_name,
             job_id,
             execution_id,
@@ -202,7 +214,7 @@ def move_due(queue_name: str, lease: Lease, *, limit: int = 500) -> tuple[int, f
     moved, next_in_ms, limited = MOVE_DUE(
         connection(queue_name),
         [lease.holder_key, scheduled_key(queue_name)],
-        [*_common(), lease.token, queue_name, limit],
+        [*common(), lease.token, queue_name, limit],
     )
     return moved, None if next_in_ms < 0 else next_in_ms / 1000, [job_id.decode() for job_id in limited]
 
@@ -231,7 +243,7 @@ def error(kind: type[BaseException], text: str) -> str:
     return json.dumps({"exception_class_path": f"{kind.__module__}.{kind.__qualname__}", "traceback": text})
 
 
-def _common() -> list[Any]:
+def common() -> list[Any]:
     """What transitions.lua takes, in front of a script's own arguments."""
     return [RQ_KEY_PREFIX, event_channel(""), record_key(""), utcformat(now()), settings.FAILURE_TTL_SECONDS]
 

@@ -61,6 +61,7 @@ class Worker:
         self._plain = PlainJobWorker(self._queue_names, name)
         self._started = 0
         self._shown = ""
+        self._told: set[str] = set()
         self._measure_at = 0.0
         self._rss_bytes = 0
         self._stopping = False
@@ -177,12 +178,19 @@ class Worker:
     def _ask(self, slot: int) -> Claimed | None:
         answer = transitions.claim(self.options.order.pick(), self.name, self._execution_ids[slot], slot=slot)
         self._redis_is_back()
+        self._tell(answer.passed_over)
         if isinstance(answer, Claimed):
             self._execution_ids[slot] = _new_id()
             self._started += 1
             return answer
-        self._open_queues = answer
+        self._open_queues = answer.open_queues
         return None
+
+    def _tell(self, passed_over: Sequence[str]) -> None:
+        for key in passed_over:
+            if key not in self._told:
+                logger.error("worker passed over key=%s: it is gone, or not what RQ keeps there", key)
+        self._told = set(passed_over)  # a queue that is no list is met again each time
 
     def _show(self, claimed: Claimed | None = None) -> None:
         """What the others see of this worker."""

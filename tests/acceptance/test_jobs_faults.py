@@ -622,11 +622,6 @@ def reason_of(job_id: str, redis: Redis) -> str:
     return zlib.decompress(base64.b64decode(fields[b"exc_string"])).decode().strip().splitlines()[-1]
 
 
-@pytest.mark.xfail(
-    strict=True,
-    raises=(AssertionError, TimeoutError),
-    reason="claim.lua passes over the job without a word, and stumbles over the queue",
-)
 @pytest.mark.parametrize("what", ["a job of another type", "a job without data", "a queue of another type"])
 def test_keys_that_make_no_sense__are_told_of_and_the_worker_goes_on(queues: Queues, fleet: Fleet, what: str) -> None:
     process = fleet.start("--processes", "1", "--mode", "simple")

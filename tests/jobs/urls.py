@@ -1,0 +1,9 @@
+"""The page and its API, and the admin with django-rq's pages."""
+
+from django.contrib import admin
+from django.urls import include, path
+
+urlpatterns = [
+    path("jobs/", include("scaling_kit.jobs.urls")),
+    path("admin/", admin.site.urls),
+]
