@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 
+import redis
 from django.utils import timezone
 from rq.callbacks import execute_stopped_callback
 from rq.defaults import RQ_KEY_PREFIX
@@ -19,6 +20,49 @@ from scaling_kit.jobs.transitions import Claimed, Ended
 from scaling_kit.lease import Lease
 
 logger = logging.getLogger(__name__)
+
+
+class Debts:
+    """The jobs of workers that have ended, until it is settled who runs them now."""
+
+    def __init__(self, queue_name: str) -> None:
+        self._queue_name = queue_name
+        self._owed: dict[str, tuple[str, bool]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._owed)
+
+    def owe(self, worker: str, reason: str, *, killed: bool) -> None:
+        """`killed` counts against the worker's jobs."""
+        self._owed[worker] = (reason, killed)
+
+    def forget(self, worker: str = "") -> None:
+        """One worker's, or all."""
+        if worker:
+            self._owed.pop(worker, None)
+        else:
+            self._owed.clear()
+
+    def settle(self) -> int:
+        """Hand the jobs back, and return how many there were. Raises a connection failure: then call it again."""
+        jobs = 0
+        for queue_name, job_id, execution_id, worker in last_started_first(self._executions()):
+            reason, killed = self._owed[worker]
+            try:
+                jobs += hand_back_all(worker, [(queue_name, job_id, execution_id)], reason=reason, killed=killed)
+            except redis.ResponseError:  # its keys are spoilt, and no other job may wait for that
+                logger.exception("job not handed back id=%s worker=%s", job_id, worker)
+        for worker in list(self._owed):
+            transitions.forget_worker(self._queue_name, worker)
+            del self._owed[worker]
+        return jobs
+
+    def _executions(self) -> list[tuple[str, str, str, str]]:
+        return [
+            (*execution, worker)
+            for worker in self._owed
+            for execution in transitions.executions(self._queue_name, worker)
+        ]
 
 
 def last_started_first(executions: Sequence[tuple[str, str, str, str]]) -> list[tuple[str, str, str, str]]:

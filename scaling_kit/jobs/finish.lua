@@ -1,5 +1,5 @@
 -- Record how an attempt of a task ended, with all that follows from it, in one step.
--- KEYS: what this slot of the worker claimed last; beside it stands which execution it ended last.
+-- KEYS: what this slot of the worker claimed last, and beside it which execution it ended last; the job's log.
 -- ARGV[6..]: worker, queue name, job id, execution id, outcome ('successful', 'retry', 'failed' or 'stopped'),
 --   number of the attempt, seconds it took, JSON for the record, the same as RQ keeps it (base64; '' = nothing),
 --   successful: seconds to keep the result; retry: seconds to wait; otherwise: the reason in a few words.
@@ -23,12 +23,13 @@ local end_as = {}
 function end_as.successful()
   local ttl, lock = tonumber(last), redis.call('HGET', job, 'kit_unique')
   if ttl == 0 then
-    redis.call('DEL', job, record, prefix .. ':results:' .. id)
+    redis.call('DEL', job, record, KEYS[2], prefix .. ':results:' .. id)
   else
     redis.call('HSET', record, 'return_value', for_record)
     keep_outcome(id, queue, 'finished', ':finished:', ttl, result(1, 'return_value'))
     if ttl > 0 then
       redis.call('EXPIRE', record, ttl)
+      redis.call('EXPIRE', KEYS[2], ttl)
     end
   end
   release(lock, id)

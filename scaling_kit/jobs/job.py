@@ -15,6 +15,9 @@ TASK_FIELD = "kit_task"
 RUN_TASK = "scaling_kit.jobs.attempts.run_task"
 
 
+WRITTEN = {"path", "backend", "queue", "priority", "run_after", "retry"}
+
+
 class Job(rq.job.Job):
     """A job of any producer. Name it in `RQ = {"JOB_CLASS": "scaling_kit.jobs.job.Job"}` to see tasks in django-rq."""
 
@@ -28,7 +31,7 @@ class Job(rq.job.Job):
         task = raw_data.get(TASK_FIELD.encode())
         if task is not None:
             self.serializer = JSONSerializer
-            self.task = json.loads(task)
+            self.task = _checked(json.loads(task))
         self.attempts = int(raw_data.get(b"kit_attempts", 0))
         super().restore(raw_data)
 
@@ -47,3 +50,9 @@ class Job(rq.job.Job):
         if not retry.applies_to(error):
             return None
         return retry.delay_seconds(retry.count - self.retries_left)
+
+
+def _checked(task: Any) -> Mapping[str, Any]:
+    if not isinstance(task, dict) or not task.keys() >= WRITTEN:
+        raise ValueError(f"{TASK_FIELD} is not an object with {', '.join(sorted(WRITTEN))}")
+    return task

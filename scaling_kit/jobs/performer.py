@@ -18,6 +18,10 @@ from scaling_kit.jobs.transitions import Claimed
 logger = logging.getLogger(__name__)
 
 
+class MalformedJobError(Exception):
+    """The fields of the job cannot be read."""
+
+
 class Performer:
     def __init__(self, plain: PlainJobWorker, deadline: type[BaseDeathPenalty]) -> None:
         self.plain = plain
@@ -58,5 +62,8 @@ class Performer:
 def _restored(claimed: Claimed) -> Job:
     queue = queues.stock_queue(claimed.queue_name)
     job = Job(claimed.job_id, connection=queue.connection, serializer=queue.serializer)
-    job.restore(claimed.fields)
+    try:
+        job.restore(claimed.fields)
+    except Exception as error:
+        raise MalformedJobError(f"The fields of the job cannot be read: {error!r}") from error
     return job

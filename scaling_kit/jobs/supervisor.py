@@ -6,13 +6,10 @@ INT let jobs end within the grace period; QUIT stops at once. It has no threads,
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue as stdlib_queue
 import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -24,8 +21,9 @@ from scaling_kit import members
 from scaling_kit.jobs import queues, transitions, upkeep
 from scaling_kit.jobs.autoscale import Bounds, Load, Policy, observe
 from scaling_kit.jobs.conf import settings
-from scaling_kit.jobs.deaths import hand_back_all, last_started_first
-from scaling_kit.jobs.processes import SIGNALS, Child, fork, how_it_ended, kill, kill_group, same_command, wait_status
+from scaling_kit.jobs.deaths import Debts
+from scaling_kit.jobs.processes import SIGNALS, Child, fork, how_it_ended, kill, kill_group, wait_status
+from scaling_kit.jobs.reload import Probe, become_new, inherited
 from scaling_kit.jobs.worker import WORN_OUT, Worker, WorkerOptions
 from scaling_kit.redis import RedisError
 
@@ -36,11 +34,6 @@ OBSERVE_SECONDS = 1.0
 # A worker that lived so long is not part of a crash loop.
 SETTLED_SECONDS = 10.0
 MAX_BACKOFF_SECONDS = 5.0
-
-# Set for a fresh interpreter that only has to show that the new code can be loaded.
-PROBE = "SCALING_KIT_JOBS_PROBE"
-# The workers that a supervisor leaves to the one it becomes by exec.
-HEIRLOOM = "SCALING_KIT_JOBS_HEIRLOOM"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +50,6 @@ class Fleet:
         return self.worker.order.queue_names
 
 
-@dataclass(frozen=True, kw_only=True)
-class Debt:
-    """Why the jobs of a worker that ended are handed back, and whether that counts against them."""
-
-    reason: str
-    killed: bool
-
-
 class Supervisor:
     def __init__(self, fleet: Fleet) -> None:
         self.fleet = fleet
@@ -76,17 +61,17 @@ class Supervisor:
         self._upkeep: Child | None = None
         self._signals: stdlib_queue.SimpleQueue[int] = stdlib_queue.SimpleQueue()
         self._stop_by: float | None = None
-        self._probe: subprocess.Popen[bytes] | None = None
+        self._probe = Probe()
         self._crashes = 0
         self._fork_at = 0.0
         self._beat_at = 0.0
-        self._owed: dict[str, Debt] = {}
+        self._debts = Debts(self.fleet.queue_names[0])
         self._member = members.Member("supervisor", autoscale=fleet.autoscale or "")
         self._redis_reachable = True
 
     def run(self) -> int:
         """Supervise until told to stop, or until a burst is over; return the exit status."""
-        self._adopt()
+        self.processes, self._workers = inherited(self.processes)
         for signum in SIGNALS:
             signal.signal(signum, lambda signum, _frame: self._signals.put(signum))
         signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
@@ -99,7 +84,7 @@ class Supervisor:
             self._settle_debts()
             self._autoscale()
             self._retire_surplus()
-            self._follow_probe()
+            self._take_new_code()
             self._enforce_grace()
         self._end_upkeep()
         self._leave()
@@ -117,7 +102,7 @@ class Supervisor:
             signal.SIGTERM: lambda: self._stop(self.fleet.grace_seconds),
             signal.SIGINT: lambda: self._stop(self.fleet.grace_seconds if self._stop_by is None else 0.0),
             signal.SIGQUIT: lambda: self._stop(0.0),
-            signal.SIGHUP: self._begin_reload,
+            signal.SIGHUP: self._reload,
             signal.SIGTTIN: lambda: self._resize(+1),
             signal.SIGTTOU: lambda: self._resize(-1),
         }
@@ -130,13 +115,22 @@ class Supervisor:
 
     def _is_calm(self) -> bool:
         """Nothing is under way that would have to be looked at often."""
-        return self._stop_by is None and self._probe is None and all(child.is_ready() for child in self._workers)
+        return self._stop_by is None and not self._probe.is_running and all(child.is_ready() for child in self._workers)
 
     def _stop(self, grace_seconds: float) -> None:
         logger.info("supervisor stopping grace_seconds=%s", grace_seconds)
         self._stop_by = time.monotonic() + grace_seconds
         for child in self._workers:
             self._retire(child)
+
+    def _reload(self) -> None:
+        if self._stop_by is None:
+            self._probe.begin()
+
+    def _take_new_code(self) -> None:
+        if self._probe.has_succeeded() and self._stop_by is None:
+            self._end_upkeep()
+            become_new(self.processes, self._workers)
 
     def _resize(self, change: int) -> None:
         if self._policy:
@@ -223,7 +217,7 @@ class Supervisor:
                 kill_group(child.pid)
 
     def _is_done(self) -> bool:
-        return not self._workers and not self._owed and (self._stop_by is not None or self.processes == 0)
+        return not self._workers and not self._debts and (self._stop_by is not None or self.processes == 0)
 
     # --- deaths
 
@@ -247,54 +241,37 @@ class Supervisor:
         in_peace = status == 0 or _is_worn_out(status)
         log = logger.info if in_peace else logger.warning
         log("worker ended pid=%s name=%s %s", child.pid, child.name, how)
-        self._owed[child.name] = self._debt(how, in_peace=in_peace)
+        self._debts.owe(child.name, self._why(how, in_peace=in_peace), killed=not in_peace and self._stop_by is None)
         jobs = self._settle_debts()
         if in_peace and self._stop_by is not None and not self._redis_reachable:
-            self._owed.pop(child.name, None)  # most likely nothing: not worth waiting for Redis
+            self._debts.forget(child.name)  # most likely nothing: not worth waiting for Redis
         if status == 0:
             self.processes -= 1 if self.fleet.worker.burst else 0  # it found nothing more to do
         elif not in_peace and not child.stopping:
             self._back_off(died_young=time.monotonic() - child.started_at < SETTLED_SECONDS and not jobs)
 
-    def _debt(self, how: str, *, in_peace: bool) -> Debt:
+    def _why(self, how: str, *, in_peace: bool) -> str:
+        """The reason that is told of jobs which are handed back."""
         if in_peace:
-            return Debt(reason="its worker ended before it was told that it had claimed it", killed=False)
-        if self._stop_by is not None:
-            return Debt(reason="the grace period was over", killed=False)
-        return Debt(reason=f"the worker was {how}", killed=True)
+            return "its worker ended before it was told that it had claimed it"
+        return f"the worker was {how}" if self._stop_by is None else "the grace period was over"
 
     def _settle_debts(self) -> int:
-        """Hand back the jobs of workers that died; kept in mind until Redis can be told."""
+        """Hand back the jobs of workers that died, as soon as Redis can be told; return how many those were."""
         if self._are_more_to_die():
             return 0
         try:
-            jobs = self._hand_back_owed()
+            return self._debts.settle()
         except RedisError as error:
             self._redis_is_away(error)
             if self._stop_by is not None and time.monotonic() > self._stop_by + 5:
-                self._owed.clear()  # the sweep of another host hands them back
+                self._debts.forget()  # the sweep of another host hands them back
             return 0
-        return jobs
 
     def _are_more_to_die(self) -> bool:
         """The grace period is over: all are killed together, so that their jobs are handed back in order."""
         now = time.monotonic()
         return self._stop_by is not None and bool(self._workers) and self._stop_by <= now < self._stop_by + 1
-
-    def _hand_back_owed(self) -> int:
-        executions = [
-            (*execution, name)
-            for name in self._owed
-            for execution in transitions.executions(self.fleet.queue_names[0], name)
-        ]
-        jobs = 0
-        for queue_name, job_id, execution_id, name in last_started_first(executions):
-            execution = (queue_name, job_id, execution_id)
-            jobs += hand_back_all(name, [execution], reason=self._owed[name].reason, killed=self._owed[name].killed)
-        for name in list(self._owed):
-            transitions.forget_worker(self.fleet.queue_names[0], name)
-            del self._owed[name]
-        return jobs
 
     def _back_off(self, *, died_young: bool) -> None:
         self._crashes = self._crashes + 1 if died_young else 0
@@ -303,45 +280,6 @@ class Supervisor:
             logger.error("supervisor gives up crashes=%s: workers die as soon as they are started", self._crashes)
             self.status = 1
             self._stop(self.fleet.grace_seconds)
-
-    # --- new code
-
-    def _begin_reload(self) -> None:
-        """Load the new code in a fresh interpreter first: should that fail, the old workers stay."""
-        if self._probe is None and self._stop_by is None:
-            logger.info("reload begins, probing the new code")
-            self._probe = subprocess.Popen(same_command(), env={**os.environ, PROBE: "1"})
-
-    def _follow_probe(self) -> None:
-        if self._probe is None or self._probe.poll() is None:
-            return
-        status, self._probe = self._probe.returncode, None
-        if status != 0:
-            logger.error("reload given up: the new code cannot be loaded, status=%s; the old workers stay", status)
-        elif self._stop_by is None:
-            self._become_new()
-
-    def _become_new(self) -> None:
-        """Replace this process's code, keeping its pid and its children, which go on working meanwhile."""
-        self._end_upkeep()
-        heirloom = {
-            "processes": self.processes,
-            "workers": [[child.name, child.pid, child.stopping] for child in self._workers],
-        }
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # kept by exec: none is lost, none kills us
-        os.environ[HEIRLOOM] = json.dumps(heirloom)
-        sys.stdout.flush()
-        sys.stderr.flush()
-        command = same_command()
-        os.execv(command[0], command)  # noqa: S606  (no shell is the point)
-
-    def _adopt(self) -> None:
-        inherited = json.loads(os.environ.pop(HEIRLOOM, "{}"))
-        self.processes = inherited.get("processes", self.processes)
-        self._workers = [
-            Child(name=name, pid=pid, stopping=stopping, outdated=True)
-            for name, pid, stopping in inherited.get("workers", [])
-        ]
 
     # --- signs of life
 
@@ -356,7 +294,7 @@ class Supervisor:
             self._member.beat()
         except RedisError as error:
             self._redis_is_away(error)
-            self._beat_at = time.monotonic() + 1.0
+            self._beat_at = time.monotonic() + min(1.0, settings.WORKER_TTL_SECONDS / 5)
         else:
             if not self._redis_reachable:
                 logger.info("supervisor redis_reachable=True")

@@ -17,6 +17,7 @@ from scaling_kit.jobs.queues import (
     alive_key,
     connection,
     event_channel,
+    log_key,
     paused_key,
     queue_key,
     record_key,
@@ -125,7 +126,7 @@ def finish(claimed: Claimed, ended: Ended, *, worker: str, slot: int = 0) -> tup
     """
     verdict, has_dependents = FINISH(
         connection(claimed.queue_name),
-        [_slot_key(worker, slot)],
+        [_slot_key(worker, slot), log_key(claimed.job_id)],
         [
             *common(),
             worker,

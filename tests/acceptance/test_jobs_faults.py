@@ -540,11 +540,11 @@ JOB_THAT_MAKES_NO_SENSE = {
     "plain job of an unknown function": "no.such",
     "plain job of no function": "",
     "kit_task that is no JSON": "JSON",
-    "kit_task that is no object": "",
-    "kit_task without its fields": "",
-    "kit_task that is no text": "decode",
-    "a moment that is none": "",
-    "a timeout that is no number": "",
+    "kit_task that is no object": "kit_task is not an object with backend, path",
+    "kit_task without its fields": "kit_task is not an object with backend, path",
+    "kit_task that is no text": "UnicodeDecodeError",
+    "a moment that is none": "cannot be read: .*yesterday",
+    "a timeout that is no number": "cannot be read",
 }
 
 

@@ -92,7 +92,8 @@ class Command(BaseCommand):
             from scaling_kit.jobs import queues as places
             from scaling_kit.jobs.autoscale import Bounds
             from scaling_kit.jobs.order import Order
-            from scaling_kit.jobs.supervisor import PROBE, Fleet, Supervisor
+            from scaling_kit.jobs.reload import PROBE
+            from scaling_kit.jobs.supervisor import Fleet, Supervisor
             from scaling_kit.jobs.worker import WorkerOptions
         except ImportError as error:
             raise CommandError(f"{error}. Install scaling-kit[jobs].") from error
