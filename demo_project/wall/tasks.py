@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from demo_project.wall.models import Photo, Pick
 from demo_project.wall.rooms import tell_user, tell_wall
+from scaling_kit.jobs.progress import log, report_progress
 from scaling_kit.media import uploads
 from scaling_kit.media.fields import MediaURL
 
@@ -49,10 +50,12 @@ def _make_variants(photo: Photo, image: Image.Image) -> None:
     photo.taken_at = _taken_at(image)
     upright = ImageOps.exif_transpose(image).convert("RGB")
     photo.width, photo.height = upright.size
+    log(f"{photo.title}: {photo.width} x {photo.height}, taken at {photo.taken_at}")
     for done, (name, longest_side) in enumerate(VARIANTS.items(), start=1):
         content = _encode(upright, longest_side)
         key = uploads.write_variant(photo.upload, f"-{name}.jpg", content, content_type="image/jpeg")
         setattr(photo, name, MediaURL.from_key(key))
+        report_progress(done, len(VARIANTS), message=name)
         tell_user(photo.owner_id, "photo.progress", id=photo.pk, percent=100 * done // len(VARIANTS))
 
 
