@@ -14,7 +14,8 @@ from dataclasses import dataclass
 class PreparedJob:
     """Write `fields` to the hash at `hash_key`, add `queue_name` to the set at `queues_key`, RPUSH `id` to `queue_key`.
 
-    `redis_url` is where; all in that order, in one script or transaction.
+    `redis_url` is where; all in that order, in one script or transaction. If there is a `bell_key`, push something
+    to that list as well, keep one item of it, and let it expire: workers wait there for what is in this queue.
     """
 
     id: str
@@ -24,3 +25,4 @@ class PreparedJob:
     queues_key: str
     queue_name: str
     redis_url: str
+    bell_key: str = ""

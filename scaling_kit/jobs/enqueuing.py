@@ -5,24 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import redis
 from rq.defaults import RQ_KEY_PREFIX
 
 from scaling_kit.jobs import queues
 from scaling_kit.jobs.conf import settings
 from scaling_kit.prepared import PreparedJob
-from scaling_kit.redis import CircuitOpenError, ConnectionFailures, Script, key
+from scaling_kit.redis import Script, ScriptCall, key
 
 ENQUEUE = Script.beside(__file__, "enqueue", idempotent=True)
 
 UNIQUE_FIELD = "kit_unique"
-# Jobs in one round trip: 1 MB or so of small ones.
-PER_ROUND_TRIP = 500
-
-ScriptCall = tuple[Sequence[str], Sequence[Any]]
 
 
 def prepared(queue_name: str, job_id: str, fields: Mapping[str, str | bytes], priority: int = 0) -> PreparedJob:
@@ -36,6 +31,8 @@ def prepared(queue_name: str, job_id: str, fields: Mapping[str, str | bytes], pr
         queues_key=f"{queue}:priorities" if priority else f"{RQ_KEY_PREFIX}:queues",
         queue_name=str(priority) if priority else queue,
         redis_url=queues.url(queue_name),
+        # The plain list rings by itself.
+        bell_key=queues.bell_key(queue_name) if priority else "",
     )
 
 
@@ -60,34 +57,7 @@ def enqueue(queue_name: str, job: PreparedJob, *, run_at: float | None = None) -
 def enqueue_many(queue_name: str, jobs: Sequence[PreparedJob], *, run_at: float | None = None) -> list[str]:
     """`enqueue` for several jobs, in their order. If this raises, some of the first ones may be enqueued."""
     calls = [_script_call(queue_name, job, run_at) for job in jobs]
-    return [answer.decode() for answer in evaluate_many(queues.connection(queue_name), ENQUEUE, calls)]
-
-
-def evaluate_many(connection: redis.Redis, script: Script, calls: Sequence[ScriptCall]) -> Iterator[Any]:
-    """Answer a script's calls, many in one round trip. The script is idempotent: a lost reply is asked for again."""
-    for start in range(0, len(calls), PER_ROUND_TRIP):
-        yield from _insistently(connection, script, calls[start : start + PER_ROUND_TRIP])
-
-
-def _insistently(connection: redis.Redis, script: Script, calls: Sequence[ScriptCall]) -> list[Any]:
-    for attempt in range(1, script.attempts + 1):
-        try:
-            return _in_one_round_trip(connection, script, calls)
-        except CircuitOpenError:
-            raise
-        except ConnectionFailures:
-            if attempt == script.attempts:
-                raise
-    raise AssertionError("unreachable: the last attempt returns or raises")
-
-
-def _in_one_round_trip(connection: redis.Redis, script: Script, calls: Sequence[ScriptCall]) -> list[Any]:
-    pipeline = connection.pipeline(transaction=False)
-    pipeline.script_load(script.source)  # a look-up if it is there, and never a round trip more
-    for keys, args in calls:
-        pipeline.evalsha(script.sha, len(keys), *keys, *args)
-    answers: list[Any] = pipeline.execute()[1:]
-    return answers
+    return [answer.decode() for answer in ENQUEUE.call_many(queues.connection(queue_name), calls)]
 
 
 def _script_call(queue_name: str, job: PreparedJob, run_at: float | None) -> ScriptCall:
@@ -100,7 +70,7 @@ def _script_call(queue_name: str, job: PreparedJob, run_at: float | None) -> Scr
         job.hash_key,
         job.queues_key,
         job.queue_key if run_at is None else queues.scheduled_key(queue_name),
-        queues.bell_key(queue_name) if job.queue_key != queues.queue_key(queue_name) else "",
+        job.bell_key,
         lock,
         key("jobs", "enqueued", job.id) if fields.get("result_ttl") == "0" else "",
     ]

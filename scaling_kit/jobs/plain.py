@@ -30,8 +30,7 @@ from rq.queue import EnqueueData
 from rq.utils import now
 
 from scaling_kit.jobs import queues
-from scaling_kit.jobs.enqueuing import ScriptCall, evaluate_many
-from scaling_kit.redis import Script, key
+from scaling_kit.redis import Script, ScriptCall, key
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +126,7 @@ class Queue(DjangoRQ):
         for job, _ in simple:
             self._prepare(job)
         calls = [self._script_call(job, at_front=at_front) for job, at_front in simple]
-        list(evaluate_many(self._producer(), ENQUEUE, calls))
+        ENQUEUE.call_many(self._producer(), calls)
         for job, at_front in made:
             if not self._is_simple(job):
                 self._enqueue_now(job, None, at_front, unique=False)

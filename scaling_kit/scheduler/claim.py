@@ -13,13 +13,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import redis
 from django import db
 from redis.connection import parse_url
 
 from scaling_kit.conf import settings as hall
 from scaling_kit.lease import Lease
 from scaling_kit.prepared import PreparedJob
-from scaling_kit.redis import Script, key, redacted
+from scaling_kit.redis import Script, ScriptCall, key, redacted
 from scaling_kit.scheduler.conf import settings
 from scaling_kit.scheduler.schedule import Enqueueable, Schedule
 
@@ -35,6 +36,7 @@ class Outcome(enum.StrEnum):
     CLAIMED = "claimed"
     MINE = "mine"  # claimed by this very call before; its reply was lost
     OVERLAPPED = "overlapped"  # claimed, but the job of the tick before is not over
+    HELD = "held"  # not claimed yet, since the job of the tick before is not over
     PASSED = "passed"  # the watermark is there already
     FENCED = "fenced"  # someone else leads
 
@@ -73,22 +75,51 @@ def claim(lease: Lease, schedule: Schedule, tick: int, state: State) -> tuple[Ou
     Raises `redis.RedisError`; repeating the call is safe. A task whose backend cannot `prepare()` is enqueued after
     the claim by its own method: a crash in between loses the tick, and never doubles it.
     """
-    job = prepared(schedule, schedule.job_id(tick))
-    skip_overlap = int(schedule.overlap == "skip")
-    keys = [lease.holder_key, state_key(schedule.name), history_key(schedule.name), state.job_key]
-    args: list[Any] = [lease.token, tick, schedule.job_id(tick), settings.HISTORY_LENGTH, STATE_TTL_SECONDS]
-    if job:
-        keys += [job.hash_key, job.queue_key, job.queues_key]
-        fields = [item for pair in job.fields.items() for item in pair]
-        args += [job.hash_key, skip_overlap, job.queue_name, *fields]
-    else:
-        args += ["", skip_overlap]
-    answer, watermark = CLAIM(lease.client, keys, args)
-    outcome = Outcome(answer)
-    if outcome.is_ours and not job:
-        _enqueue(schedule, tick)
-    job_key = (job.hash_key if job else "") if outcome.is_ours else state.job_key
-    return outcome, State(watermark=int(watermark), job_key=job_key)
+    [answer] = claim_many(lease, [Claim.of(lease, schedule, tick, state)])
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """A tick that is to be claimed, as the script takes it."""
+
+    schedule: Schedule
+    tick: int
+    state: State
+    job_key: str
+    call: ScriptCall
+
+    @classmethod
+    def of(cls, lease: Lease, schedule: Schedule, tick: int, state: State) -> Claim:
+        """Writes nothing. Raises what `prepared` does."""
+        job_id = schedule.job_id(tick)
+        job = prepared(schedule, job_id)
+        job_key = job.hash_key if job else ""
+        keys = [lease.holder_key, state_key(schedule.name), history_key(schedule.name), state.job_key]
+        args: list[Any] = [lease.token, tick, job_id, settings.HISTORY_LENGTH, STATE_TTL_SECONDS, job_key]
+        args.append(schedule.overlap)
+        if job:
+            keys += [job.hash_key, job.queue_key, job.queues_key, job.bell_key]
+            args += [job.queue_name, *(item for pair in job.fields.items() for item in pair)]
+        return cls(schedule=schedule, tick=tick, state=state, job_key=job_key, call=(keys, args))
+
+
+def claim_many(lease: Lease, claims: Sequence[Claim]) -> list[tuple[Outcome, State] | redis.ResponseError]:
+    """`claim` for several schedules in one round trip; one that Redis cannot execute is answered by its error."""
+    answers = CLAIM.call_many(lease.client, [one.call for one in claims], raise_on_error=False)
+    return [_answered(one, answer) for one, answer in zip(claims, answers, strict=True)]
+
+
+def _answered(one: Claim, answer: Any) -> tuple[Outcome, State] | redis.ResponseError:
+    if isinstance(answer, redis.ResponseError):
+        return answer
+    outcome, watermark = Outcome(answer[0]), int(answer[1])
+    if outcome.is_ours and not one.job_key:
+        _enqueue(one.schedule, one.tick)
+    job_key = one.job_key if outcome.is_ours else one.state.job_key
+    return outcome, State(watermark=watermark, job_key=job_key)
 
 
 def prepared(schedule: Schedule, job_id: str) -> PreparedJob | None:

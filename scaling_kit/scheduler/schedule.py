@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any, Literal, Protocol, TypedDict, TypeVar, Unpack, runtime_checkable
 
 from django.utils.module_loading import autodiscover_modules
@@ -21,10 +22,10 @@ from django.utils.module_loading import autodiscover_modules
 from scaling_kit.scheduler.timetable import Cron, Interval, Timetable
 
 CatchUp = Literal["skip", "latest", "all"]
-Overlap = Literal["allow", "skip"]
+Overlap = Literal["allow", "skip", "hold"]
 
 CATCH_UP: tuple[CatchUp, ...] = ("skip", "latest", "all")
-OVERLAP: tuple[Overlap, ...] = ("allow", "skip")
+OVERLAP: tuple[Overlap, ...] = ("allow", "skip", "hold")
 # catch_up="skip" without a grace: so late, a tick still counts as on time.
 ON_TIME_SECONDS = 5.0
 
@@ -54,9 +55,10 @@ class Options(TypedDict, total=False):
 
     `catch_up`: what becomes of ticks that nobody was there to run: none is run, the last one is, or each is.
     `grace_seconds`: a tick later than this is dropped in any case.
-    `overlap`: whether a tick is enqueued while the job of the one before waits or runs. The default is "skip", but
-    "allow" with `catch_up="all"`, whose ticks come in a burst after an absence. Only for tasks whose backend offers
-    `prepare()`; others are enqueued in any case.
+    `overlap`: what becomes of a tick while the job of the one before waits or runs: it is enqueued all the same, it is
+    skipped, or it is held until that job is over. The default is "skip", but "allow" with `catch_up="all"`, whose ticks
+    come in a burst after an absence. Only for tasks whose backend offers `prepare()`; others are always enqueued.
+    `jitter_seconds`: each tick is enqueued so much later at most; how much is drawn from the name, and always the same.
     """
 
     args: Sequence[Any]
@@ -64,6 +66,7 @@ class Options(TypedDict, total=False):
     catch_up: CatchUp
     grace_seconds: float | None
     overlap: Overlap
+    jitter_seconds: float
     enabled: bool
 
 
@@ -79,6 +82,7 @@ class Schedule:
     catch_up: CatchUp = "latest"
     grace_seconds: float | None = None
     overlap: Overlap = "skip"
+    jitter_seconds: float = 0.0
     enabled: bool = True
 
     @property
@@ -88,6 +92,14 @@ class Schedule:
 
     def job_id(self, tick: int) -> str:
         return f"cron-{self.slug}-{tick}"
+
+    @property
+    def delay_seconds(self) -> float:
+        """How long after each tick it is enqueued: the same in every process, and different for each schedule."""
+        if not self.jitter_seconds:
+            return 0.0
+        drawn = int.from_bytes(blake2b(self.name.encode(), digest_size=4).digest())
+        return self.jitter_seconds * drawn / 2**32
 
     def oldest_wanted(self, now: float) -> float:
         """Ticks up to this time are too late to be run."""
@@ -106,6 +118,8 @@ class Schedule:
             raise InvalidScheduleError(f"overlap: {self.overlap!r} is none of {', '.join(OVERLAP)}")
         if self.grace_seconds is not None and not self.grace_seconds > 0:
             raise InvalidScheduleError(f"grace_seconds: {self.grace_seconds!r} is not above 0; use None for no limit")
+        if not 0 <= self.jitter_seconds < float("inf"):
+            raise InvalidScheduleError(f"jitter_seconds: {self.jitter_seconds!r} is not a number of 0 or more")
         self.timetable.validate()
 
 

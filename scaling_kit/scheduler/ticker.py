@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from itertools import count
+
+import redis
 
 from scaling_kit import members
 from scaling_kit.leadership import Duty
 from scaling_kit.lease import Lease
 from scaling_kit.redis import ConnectionFailures
 from scaling_kit.scheduler import claim
-from scaling_kit.scheduler.claim import Outcome, State
+from scaling_kit.scheduler.claim import Claim, Outcome, State
 from scaling_kit.scheduler.conf import settings
 from scaling_kit.scheduler.schedule import Schedule, discovered
 from scaling_kit.scheduler.timetable import latest
@@ -20,6 +25,12 @@ logger = logging.getLogger(__name__)
 
 LOOK_EVERY_SECONDS = 0.2
 AFTER_A_FAILURE_SECONDS = 5.0
+# A tick that is held looks so often whether the job before it is over.
+HELD_SECONDS = 0.5
+ASK_EVERY_SECONDS = 1.0
+READ_EVERY_SECONDS = 30.0
+# Claims in one round trip: few enough that the lease is looked at in between.
+PER_ROUND_TRIP = 250
 NEVER = float("inf")
 
 
@@ -29,86 +40,171 @@ class Progress:
 
     schedule: Schedule
     state: State
-    look_at: float = 0.0
-    """When its next tick is due, as soon as that has been found out."""
+    is_held: bool = False
+    """Its tick waits for the job of the tick before."""
+
+    def ticks_to_run(self, now: float) -> list[int]:
+        """Those that are due and wanted, in order."""
+        schedule = self.schedule
+        limit = settings.CATCH_UP_LIMIT if schedule.catch_up == "all" else 1
+        after = max(self.state.watermark, schedule.oldest_wanted(now))
+        return latest(schedule.timetable, after=after, until=now, limit=limit)
+
+    def next_tick(self) -> float:
+        return next(self.schedule.timetable.ticks(self.state.watermark), NEVER)
+
+    def next_at(self) -> float:
+        """When there is something to do."""
+        return self.next_tick() + self.schedule.delay_seconds
 
 
 class Ticker:
-    """Enqueues each due tick of each schedule. What it remembers is valid for one epoch of the lease."""
+    """Enqueues each due tick of each schedule. What it remembers is valid for one epoch of the lease.
 
-    def __init__(self, schedules: Callable[[], Iterable[Schedule]] = discovered) -> None:
+    `schedules` is asked when the leadership begins, when `fetch_revision` answers something new, which it is asked
+    once a second, and every half minute, should that have been missed.
+    """
+
+    def __init__(
+        self,
+        schedules: Callable[[], Iterable[Schedule]] = discovered,
+        fetch_revision: Callable[[redis.Redis], str] = lambda _client: "",
+    ) -> None:
         self.schedules = schedules
+        self.fetch_revision = fetch_revision
         self._epoch = 0
-        self._progress: list[Progress] = []
+        self._revision = ""
+        self._ask_at = 0.0
+        self._read_at = 0.0
+        self._read: list[Schedule] = []
+        self._agenda: list[tuple[float, int, Progress]] = []
+        self._count = count()
 
     def run(self, lease: Lease) -> float:
         """Claim what is due. Returns the seconds until the next tick. Raises a connection failure of Redis."""
-        if lease.epoch != self._epoch:
-            self._begin(lease)
-        for progress in self._progress:
-            if lease.is_held and progress.look_at <= lease.now():
-                self._attend(progress, lease)
-        next_at = min((progress.look_at for progress in self._progress), default=NEVER)
+        try:
+            self._stay_up_to_date(lease)
+            while lease.is_held and (due := self._due(lease.now())):
+                self._attend(due, lease)
+        except BaseException:
+            self._epoch = 0  # begin anew: what was in hand is not on the agenda
+            raise
+        next_at = self._agenda[0][0] if self._agenda else NEVER
         return max(0.0, next_at - lease.now())
 
-    def _begin(self, lease: Lease) -> None:
+    # --- what there is to run
+
+    def _stay_up_to_date(self, lease: Lease) -> None:
+        now = time.monotonic()
+        if lease.epoch != self._epoch:
+            self._revision = self.fetch_revision(lease.client)
+            self._begin(list(self.schedules()), lease)
+        elif now >= self._ask_at:
+            revision = self.fetch_revision(lease.client)
+            if revision != self._revision or now >= self._read_at:
+                self._change(lease)
+            self._revision = revision
+        else:
+            return
+        self._ask_at = now + ASK_EVERY_SECONDS
+
+    def _change(self, lease: Lease) -> None:
         schedules = list(self.schedules())
+        if schedules == self._read:
+            self._read_at = time.monotonic() + READ_EVERY_SECONDS
+            return
+        logger.info("schedules changed count=%s", len(schedules))
+        self._begin(schedules, lease)
+
+    def _begin(self, schedules: list[Schedule], lease: Lease) -> None:
         enabled = [one for one in schedules if one.enabled]
         states = claim.begin(lease, enabled, [one for one in schedules if not one.enabled])
         if states is None:
             lease.mark_lost()
             return
         self._epoch = lease.epoch
-        self._progress = [
-            Progress(schedule=schedule, state=state) for schedule, state in zip(enabled, states, strict=True)
-        ]
+        self._read, self._read_at = schedules, time.monotonic() + READ_EVERY_SECONDS
+        self._agenda.clear()
+        for schedule, state in zip(enabled, states, strict=True):
+            self._plan(Progress(schedule=schedule, state=state), lease)
 
-    def _attend(self, progress: Progress, lease: Lease) -> None:
+    def _plan(self, progress: Progress, lease: Lease) -> None:
         try:
-            self._catch_up(progress, lease)
+            self._put(progress, progress.next_at())
+        except Exception:
+            self._failed(progress, lease)
+
+    def _put(self, progress: Progress, at: float) -> None:
+        heapq.heappush(self._agenda, (at, next(self._count), progress))
+
+    def _failed(self, progress: Progress, lease: Lease) -> None:
+        """It must not hold up the others."""
+        logger.exception("tick failed schedule=%s, tried again", progress.schedule.name)
+        self._put(progress, lease.now() + AFTER_A_FAILURE_SECONDS)
+
+    # --- running it
+
+    def _due(self, now: float) -> list[Progress]:
+        """Schedules with something to do, as many as one round trip takes."""
+        due: list[Progress] = []
+        while self._agenda and self._agenda[0][0] <= now and len(due) < PER_ROUND_TRIP:
+            due.append(heapq.heappop(self._agenda)[2])
+        return due
+
+    def _attend(self, due: list[Progress], lease: Lease) -> None:
+        """Claim the first tick of each; what is due of each after that comes with the next round trip."""
+        claims = [(progress, one) for progress in due if (one := self._claim_of(progress, lease))]
+        answers = claim.claim_many(lease, [one for _, one in claims])
+        for (progress, one), answer in zip(claims, answers, strict=True):
+            self._answered(progress, one, answer, lease)
+
+    def _claim_of(self, progress: Progress, lease: Lease) -> Claim | None:
+        try:
+            ticks = self._wanted(progress, lease.now() - progress.schedule.delay_seconds)
+            if ticks:
+                return Claim.of(lease, progress.schedule, ticks[0], progress.state)
+            self._plan(progress, lease)
         except ConnectionFailures:
             raise
         except Exception:
-            logger.exception("tick failed schedule=%s, tried again", progress.schedule.name)
-            progress.look_at = lease.now() + AFTER_A_FAILURE_SECONDS
+            self._failed(progress, lease)
+        return None
 
-    def _catch_up(self, progress: Progress, lease: Lease) -> None:
-        schedule, state, now = progress.schedule, progress.state, lease.now()
-        due_at = _next_tick(schedule, state.watermark)
-        if due_at > now:
-            progress.look_at = due_at
+    def _wanted(self, progress: Progress, now: float) -> list[int]:
+        """The ticks to run; those before them are dropped."""
+        ticks = progress.ticks_to_run(now)
+        due_at = progress.next_tick()
+        if due_at <= now and due_at not in ticks:
+            until = ticks[0] if ticks else now
+            logger.warning("ticks dropped schedule=%s from=%s until=%s", progress.schedule.name, due_at, until)
+        if not ticks:
+            progress.state = replace(progress.state, watermark=max(int(now), progress.state.watermark))
+        return ticks
+
+    def _answered(
+        self, progress: Progress, one: Claim, answer: tuple[Outcome, State] | redis.ResponseError, lease: Lease
+    ) -> None:
+        if isinstance(answer, redis.ResponseError):
+            logger.error("tick failed schedule=%s tick=%s error=%r", progress.schedule.name, one.tick, answer)
+            self._put(progress, lease.now() + AFTER_A_FAILURE_SECONDS)
             return
-        ticks = _ticks_to_run(schedule, state.watermark, now)
-        if due_at not in ticks:
-            logger.warning(
-                "ticks dropped schedule=%s from=%s until=%s", schedule.name, due_at, ticks[0] if ticks else now
-            )
-        for tick in ticks:
-            if not self._claim(progress, tick, lease):
-                return
-        progress.state = replace(progress.state, watermark=max(int(now), progress.state.watermark))
-        progress.look_at = _next_tick(schedule, progress.state.watermark)
+        outcome, progress.state = answer
+        was_held, progress.is_held = progress.is_held, outcome is Outcome.HELD
+        if not (was_held and progress.is_held):
+            self._tell(progress, one.tick, outcome, lease)
+        if outcome is Outcome.FENCED:
+            self._epoch = 0
+            lease.mark_lost()
+        elif outcome is Outcome.HELD:
+            self._put(progress, lease.now() + HELD_SECONDS)
+        else:
+            self._plan(progress, lease)
 
-    def _claim(self, progress: Progress, tick: int, lease: Lease) -> bool:
-        """False if we do not lead."""
+    def _tell(self, progress: Progress, tick: int, outcome: Outcome, lease: Lease) -> None:
+        late_ms = round((lease.now() - tick - progress.schedule.delay_seconds) * 1000)
         name = progress.schedule.name
-        outcome, progress.state = claim.claim(lease, progress.schedule, tick, progress.state)
-        late_ms = round((lease.now() - tick) * 1000)
         logger.info("tick schedule=%s tick=%s outcome=%s late_ms=%s", name, tick, outcome, late_ms)
         members.count(f"scheduler.{outcome}")
-        if outcome is Outcome.FENCED:
-            lease.mark_lost()
-        return outcome is not Outcome.FENCED
-
-
-def _ticks_to_run(schedule: Schedule, watermark: int, now: float) -> list[int]:
-    limit = settings.CATCH_UP_LIMIT if schedule.catch_up == "all" else 1
-    after = max(watermark, schedule.oldest_wanted(now))
-    return latest(schedule.timetable, after=after, until=now, limit=limit)
-
-
-def _next_tick(schedule: Schedule, after: int) -> float:
-    return next(schedule.timetable.ticks(after), NEVER)
 
 
 duties = (Duty(run=Ticker().run, every_seconds=LOOK_EVERY_SECONDS),)

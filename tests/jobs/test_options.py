@@ -15,7 +15,7 @@ from rq.job import Job as RQJob
 from rq.job import JobStatus
 
 from scaling_kit.jobs import queues as places
-from scaling_kit.jobs.enqueuing import ENQUEUE, PER_ROUND_TRIP
+from scaling_kit.jobs.enqueuing import ENQUEUE
 from scaling_kit.jobs.job import Job
 from scaling_kit.jobs.tasks import (
     PRIORITIES,
@@ -26,6 +26,7 @@ from scaling_kit.jobs.tasks import (
     task,
     task_enqueued,
 )
+from scaling_kit.redis import PER_ROUND_TRIP
 from scaling_kit.testing import wait_until
 from tests.jobs import tasks
 from tests.jobs.conftest import Queues

@@ -65,7 +65,7 @@ def test_sound_schedules__pass_the_checks() -> None:
         ({"seconds": 0}, "E002"),
         ({"expression": "@daily", "tz": "Mars/Olympus"}, "E003"),
         ({"seconds": 1, "catch_up": "none"}, "E005"),
-        ({"seconds": 1, "overlap": "hold"}, "E005"),
+        ({"seconds": 1, "overlap": "never"}, "E005"),
         ({"seconds": 1, "grace_seconds": 0}, "E005"),
     ],
 )
