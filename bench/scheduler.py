@@ -95,11 +95,11 @@ def over_a_minute(count: int) -> list[Schedule]:
 
 
 def schedule(name: str, expression: str) -> Schedule:
-    from bench.race.tasks import noop
+    from bench.nothing import nothing
     from scaling_kit.scheduler.schedule import Schedule
     from scaling_kit.scheduler.timetable import Cron
 
-    return Schedule(name=name, task=noop, args=(0.0,), timetable=Cron(expression=expression), overlap="allow")
+    return Schedule(name=name, task=nothing, timetable=Cron(expression=expression), overlap="allow")
 
 
 def lateness(schedules: Sequence[Schedule], lease: Lease) -> list[float]:

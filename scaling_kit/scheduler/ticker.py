@@ -6,7 +6,7 @@ import heapq
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 
 import redis
@@ -34,28 +34,45 @@ PER_ROUND_TRIP = 250
 NEVER = float("inf")
 
 
-@dataclass(kw_only=True)
 class Progress:
     """A schedule as the leader sees it. Times are Redis's."""
 
-    schedule: Schedule
-    state: State
-    is_held: bool = False
-    """Its tick waits for the job of the tick before."""
+    next_tick: float
+    _tick_after: float
+
+    def __init__(self, schedule: Schedule, state: State) -> None:
+        self.schedule = schedule
+        self.state = state
+        self.is_held = False
+        """Its tick waits for the job of the tick before."""
+        self._look_ahead()
+
+    @property
+    def next_at(self) -> float:
+        """When there is something to do."""
+        return self.next_tick + self.schedule.delay_seconds
+
+    def advance(self, state: State) -> None:
+        """Its watermark has moved."""
+        self.state = state
+        if state.watermark == self.next_tick:
+            self.next_tick, self._tick_after = self._tick_after, next(self._ticks, NEVER)
+        elif state.watermark > self.next_tick:
+            self._look_ahead()
 
     def ticks_to_run(self, now: float) -> list[int]:
         """Those that are due and wanted, in order."""
-        schedule = self.schedule
-        limit = settings.CATCH_UP_LIMIT if schedule.catch_up == "all" else 1
-        after = max(self.state.watermark, schedule.oldest_wanted(now))
-        return latest(schedule.timetable, after=after, until=now, limit=limit)
+        oldest_wanted = self.schedule.oldest_wanted(now)
+        if self._tick_after > now:  # the usual case: it costs no look at the timetable
+            return [int(self.next_tick)] if oldest_wanted < self.next_tick <= now else []
+        limit = settings.CATCH_UP_LIMIT if self.schedule.catch_up == "all" else 1
+        after = max(self.state.watermark, oldest_wanted)
+        return latest(self.schedule.timetable, after=after, until=now, limit=limit)
 
-    def next_tick(self) -> float:
-        return next(self.schedule.timetable.ticks(self.state.watermark), NEVER)
-
-    def next_at(self) -> float:
-        """When there is something to do."""
-        return self.next_tick() + self.schedule.delay_seconds
+    def _look_ahead(self) -> None:
+        self._ticks = self.schedule.timetable.ticks(self.state.watermark)
+        self.next_tick = next(self._ticks, NEVER)
+        self._tick_after = next(self._ticks, NEVER)
 
 
 class Ticker:
@@ -126,21 +143,15 @@ class Ticker:
         self._read, self._read_at = schedules, time.monotonic() + READ_EVERY_SECONDS
         self._agenda.clear()
         for schedule, state in zip(enabled, states, strict=True):
-            self._plan(Progress(schedule=schedule, state=state), lease)
-
-    def _plan(self, progress: Progress, lease: Lease) -> None:
-        try:
-            self._put(progress, progress.next_at())
-        except Exception:
-            self._failed(progress, lease)
+            try:
+                progress = Progress(schedule, state)
+            except Exception:  # it must not hold up the others
+                logger.exception("tick failed schedule=%s, it is left out", schedule.name)
+            else:
+                self._put(progress, progress.next_at)
 
     def _put(self, progress: Progress, at: float) -> None:
         heapq.heappush(self._agenda, (at, next(self._count), progress))
-
-    def _failed(self, progress: Progress, lease: Lease) -> None:
-        """It must not hold up the others."""
-        logger.exception("tick failed schedule=%s, tried again", progress.schedule.name)
-        self._put(progress, lease.now() + AFTER_A_FAILURE_SECONDS)
 
     # --- running it
 
@@ -163,22 +174,23 @@ class Ticker:
             ticks = self._wanted(progress, lease.now() - progress.schedule.delay_seconds)
             if ticks:
                 return Claim.of(lease, progress.schedule, ticks[0], progress.state)
-            self._plan(progress, lease)
+            self._put(progress, progress.next_at)
         except ConnectionFailures:
             raise
-        except Exception:
-            self._failed(progress, lease)
+        except Exception:  # it must not hold up the others
+            logger.exception("tick failed schedule=%s, tried again", progress.schedule.name)
+            self._put(progress, lease.now() + AFTER_A_FAILURE_SECONDS)
         return None
 
     def _wanted(self, progress: Progress, now: float) -> list[int]:
         """The ticks to run; those before them are dropped."""
         ticks = progress.ticks_to_run(now)
-        due_at = progress.next_tick()
+        due_at = progress.next_tick
         if due_at <= now and due_at not in ticks:
             until = ticks[0] if ticks else now
             logger.warning("ticks dropped schedule=%s from=%s until=%s", progress.schedule.name, due_at, until)
         if not ticks:
-            progress.state = replace(progress.state, watermark=max(int(now), progress.state.watermark))
+            progress.advance(replace(progress.state, watermark=max(int(now), progress.state.watermark)))
         return ticks
 
     def _answered(
@@ -188,7 +200,8 @@ class Ticker:
             logger.error("tick failed schedule=%s tick=%s error=%r", progress.schedule.name, one.tick, answer)
             self._put(progress, lease.now() + AFTER_A_FAILURE_SECONDS)
             return
-        outcome, progress.state = answer
+        outcome, state = answer
+        progress.advance(state)
         was_held, progress.is_held = progress.is_held, outcome is Outcome.HELD
         if not (was_held and progress.is_held):
             self._tell(progress, one.tick, outcome, lease)
@@ -198,7 +211,7 @@ class Ticker:
         elif outcome is Outcome.HELD:
             self._put(progress, lease.now() + HELD_SECONDS)
         else:
-            self._plan(progress, lease)
+            self._put(progress, progress.next_at)
 
     def _tell(self, progress: Progress, tick: int, outcome: Outcome, lease: Lease) -> None:
         late_ms = round((lease.now() - tick - progress.schedule.delay_seconds) * 1000)
