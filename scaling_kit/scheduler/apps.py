@@ -1,4 +1,5 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_delete, post_save
 
 
 class SchedulerConfig(AppConfig):
@@ -10,4 +11,7 @@ class SchedulerConfig(AppConfig):
     cluster_status = "scaling_kit.scheduler.status.snapshot"
 
     def ready(self) -> None:
-        from scaling_kit.scheduler import checks  # noqa: F401  (importing registers the checks)
+        from scaling_kit.scheduler import checks, stored  # noqa: F401  (importing registers the checks)
+
+        post_save.connect(stored.announce, self.get_model("StoredSchedule"), dispatch_uid=self.label)
+        post_delete.connect(stored.announce, self.get_model("StoredSchedule"), dispatch_uid=self.label)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from django.core.checks import CheckMessage, Error, register
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.core.checks import Warning as CheckWarning
+from django.db import router
 
 from scaling_kit.extras import check_installed, missing
+from scaling_kit.scheduler import stored
 from scaling_kit.scheduler.conf import settings
+from scaling_kit.scheduler.models import StoredSchedule
 from scaling_kit.scheduler.schedule import InvalidScheduleError, Schedule, clashing, discovered
 from scaling_kit.scheduler.timetable import InvalidTimetableError, UnknownTimeZoneError
 
@@ -50,6 +55,22 @@ def check_settings(**_: Any) -> list[CheckMessage]:
             hint="Use at least 1; 15 is the default.",
             id="scaling_kit_scheduler.E006",
         )
+    ]
+
+
+@register(Tags.database)
+def check_stored(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
+    """W007: a row of the table that cannot run. Only with `check --database`."""
+    if router.db_for_read(StoredSchedule) not in (databases or ()) or missing(["cronsim"]):
+        return []
+    return [
+        CheckWarning(
+            f"Schedule {one.name!r} of the table does not run: {one.reason}.",
+            hint="Correct it in the admin, or delete it there.",
+            id="scaling_kit_scheduler.W007",
+        )
+        for one in stored.survey()
+        if one.reason
     ]
 
 

@@ -1,0 +1,365 @@
+"""The schedules as they run: those declared in code, with what the table changes of them, and those of the table."""
+
+from __future__ import annotations
+
+import difflib
+import enum
+import inspect
+import logging
+import secrets
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import redis
+from django import db
+from django.apps import apps
+from django.db import router, transaction
+from django.utils.module_loading import import_string
+
+from scaling_kit.redis import Purpose, RedisError, client, key
+from scaling_kit.scheduler.conf import settings
+from scaling_kit.scheduler.models import StoredSchedule
+from scaling_kit.scheduler.schedule import InvalidScheduleError, Schedule, discovered
+from scaling_kit.scheduler.timetable import Cron, Interval, InvalidTimetableError, Timetable, UnknownTimeZoneError
+
+logger = logging.getLogger(__name__)
+
+# A leader whose database does not answer goes on with what it knows, after at most this share of its lease.
+SHARE_OF_THE_LEASE = 0.2
+REVISION_TTL_SECONDS = 30 * 24 * 3600
+# A job that was run by hand is called `cron-<name>-now-<epoch>`.
+BY_HAND = "-now"
+
+
+class UnfitError(ValueError):
+    """A row of the table cannot run. `field` is the one to be corrected; '' if it is not in one field."""
+
+    def __init__(self, reason: str, field: str = "") -> None:
+        super().__init__(reason)
+        self.field = field
+
+
+class UnknownScheduleError(LookupError):
+    """No schedule has that name."""
+
+
+class Origin(enum.StrEnum):
+    DECLARED = "declared"
+    CHANGED = "changed"  # declared, and the table changes something of it
+    STORED = "stored"
+    GONE = "gone"  # a row for a declared one that the code declares no longer
+
+
+class Row(NamedTuple):
+    """What the table says of a schedule. Fields as in `StoredSchedule`."""
+
+    name: str
+    task: str = ""
+    expression: str = ""
+    seconds: int | None = None
+    tz: str = ""
+    args: Any = None
+    kwargs: Any = None
+    catch_up: str = ""
+    overlap: str = ""
+    grace_seconds: float | None = None
+    jitter_seconds: float | None = None
+    enabled: bool | None = None
+
+    @property
+    def is_blank(self) -> bool:
+        return self == Row(self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A schedule, or the reason why there is none under this name."""
+
+    name: str
+    origin: Origin
+    schedule: Schedule | None
+    reason: str = ""
+
+
+def current() -> Sequence[Schedule]:
+    """The schedules that the leader runs. Never raises, and a database that hangs does not hold it up.
+
+    Without the table, or with the database away, these are the ones last known, or else those declared.
+    """
+    found = surveyed(_table.read_within(settings.LEASE_SECONDS * SHARE_OF_THE_LEASE))
+    _complaints.say(found)
+    return [one.schedule for one in found if one.schedule]
+
+
+def survey() -> list[Found]:
+    """Every schedule, whether it can run or not. The same as for `current()` holds, but it waits for the database."""
+    return surveyed(_table.read())
+
+
+def find(name: str) -> Schedule:
+    """Raises `UnknownScheduleError` with the nearest names, `UnfitError` for one that cannot run."""
+    found = {one.name: one for one in survey()}
+    if name not in found:
+        nearest = " or ".join(repr(one) for one in difflib.get_close_matches(name, found))
+        raise UnknownScheduleError(f"There is no schedule {name!r}." + (f" Did you mean {nearest}?" if nearest else ""))
+    one = found[name]
+    if not one.schedule:
+        raise UnfitError(f"Schedule {name!r} cannot run: {one.reason}")
+    return one.schedule
+
+
+def sync() -> None:
+    """Make a blank row for each declared schedule that has none, so that the admin lists it. It changes nothing."""
+    longest = StoredSchedule._meta.get_field("name").max_length or 0
+    names = {one.name for one in discovered() if len(one.name) <= longest}
+    names -= set(StoredSchedule.objects.values_list("name", flat=True))
+    StoredSchedule.objects.bulk_create([StoredSchedule(name=name) for name in sorted(names)], ignore_conflicts=True)
+
+
+# --- telling the leader
+
+
+def fetch_revision(redis: redis.Redis) -> str:
+    """Something else as soon as the schedules may have changed. Raises `redis.RedisError`."""
+    return f"{redis.get(revision_key())!r}.{_table.version}"
+
+
+def announce(*, using: str | None = None, **_: Any) -> None:
+    """Have the leader read the table as soon as the transaction is committed. Receives `post_save`, `post_delete`."""
+    transaction.on_commit(_change_revision, using=using)
+
+
+def revision_key() -> str:
+    return key("scheduler", "revision")
+
+
+def _change_revision() -> None:
+    try:
+        # Not counted up: a count that starts anew after a loss of Redis's data may come to one that was seen before.
+        redis = client(Purpose.REQUEST, settings.REDIS_URL)
+        redis.set(revision_key(), secrets.token_hex(8), ex=REVISION_TTL_SECONDS)
+    except RedisError as error:
+        logger.warning("schedules changed, the leader not told and will see it within 30 s error=%r", error)
+
+
+# --- reading the table
+
+
+class Table:
+    """The rows, as last read. What a database does wrong must not stop the schedules that are known."""
+
+    def __init__(self) -> None:
+        self.rows: Sequence[Row] = []
+        self.version = 0
+        """Counts the readings that found something new; they may end later than somebody waited for them."""
+        self._is_readable = True
+        self._reading: threading.Thread | None = None
+
+    def read(self) -> Sequence[Row]:
+        """The rows, or those last known. Never raises."""
+        try:
+            rows = _fetch_rows()
+        except Exception as error:  # the driver's own errors, a database that is not configured, a table not migrated
+            self._say(error)
+        else:
+            self._say(None)
+            if rows != self.rows:
+                self.rows = rows
+                self.version += 1
+        return self.rows
+
+    def read_within(self, seconds: float) -> Sequence[Row]:
+        """As `read()`, with a connection that is closed again, and by those last known when it takes longer."""
+        if self._reading is None or not self._reading.is_alive():
+            self._reading = threading.Thread(target=self._read_and_close, name="scaling_kit-schedules", daemon=True)
+            self._reading.start()
+        self._reading.join(seconds)
+        if self._reading.is_alive():
+            self._say(TimeoutError(f"no answer within {seconds:g} s"))
+        return self.rows
+
+    def _read_and_close(self) -> None:
+        try:
+            self.read()
+        finally:
+            db.connections.close_all()
+
+    def _say(self, error: Exception | None) -> None:
+        """Log that the table cannot be read, and that it can be again; once each."""
+        if (error is None) != self._is_readable:
+            self._is_readable = error is None
+            if error is None:
+                logger.info("schedules readable=True")
+            else:
+                logger.warning("schedules readable=False, going on with rows=%s error=%r", len(self.rows), error)
+
+
+_table = Table()
+
+
+def _fetch_rows() -> list[Row]:
+    # A savepoint if we are in a transaction: a missing table would break it.
+    with transaction.atomic(using=router.db_for_read(StoredSchedule)):
+        found = StoredSchedule.objects.order_by("pk").values_list(*Row._fields)
+        return [Row._make(values) for values in found]
+
+
+class Complaints:
+    """Says once what is wrong with a row, until something else is."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, str] = {}
+
+    def say(self, found: Iterable[Found]) -> None:
+        reasons = {one.name: one.reason for one in found if one.reason and one.origin is not Origin.GONE}
+        for name, reason in reasons.items():
+            if self._said.get(name) != reason:
+                logger.error("schedule left out schedule=%s reason=%s", name, reason)
+        self._said = reasons
+
+
+_complaints = Complaints()
+
+
+# --- understanding the rows
+
+_understood: dict[str, tuple[str, Schedule | None, Found]] = {}
+
+
+def surveyed(rows: Sequence[Row]) -> list[Found]:
+    """What these rows make of the declared schedules, which come first. Only rows that are new are looked into."""
+    declared = {one.name: one for one in discovered()}
+    by_name = {row.name: row for row in rows}
+    found = [_declared(one, by_name.get(one.name)) for one in discovered()]
+    taken = {one.slug for one in declared.values()}
+    for row in rows:
+        if row.name not in declared:
+            found.append(one := _own(row, taken))
+            taken |= {one.schedule.slug} if one.schedule else set()
+    return found
+
+
+def _declared(schedule: Schedule, row: Row | None) -> Found:
+    if row is None or row.is_blank:
+        return Found(name=schedule.name, origin=Origin.DECLARED, schedule=schedule)
+    return _looked_into(row, schedule)
+
+
+def _own(row: Row, taken: set[str]) -> Found:
+    found = _looked_into(row, None)
+    if found.schedule and found.schedule.slug in taken:
+        return replace(found, schedule=None, reason="name: another one differs from it only in punctuation")
+    return found
+
+
+def _looked_into(row: Row, declared: Schedule | None) -> Found:
+    known = _understood.get(row.name)
+    seen = repr(row)  # which tells [1] from [true]
+    if known and known[:2] == (seen, declared):
+        return known[2]
+    origin = Origin.CHANGED if declared else Origin.STORED if row.task else Origin.GONE
+    try:
+        found = Found(name=row.name, origin=origin, schedule=understood(row, declared))
+    except UnfitError as error:
+        found = Found(name=row.name, origin=origin, schedule=None, reason=str(error))
+    _understood[row.name] = seen, declared, found
+    return found
+
+
+def understood(row: Row, declared: Schedule | None) -> Schedule:
+    """The schedule that a row makes, of a declared one or by itself. Raises `UnfitError`."""
+    if declared and row.task:
+        raise UnfitError(f"name: {row.name!r} is declared in the code by now; call this one otherwise", "name")
+    if not declared and not row.task:
+        raise UnfitError("its declaration is gone from the code")
+    args, kwargs = _arguments(row, declared)
+    schedule = Schedule(
+        name=row.name,
+        task=declared.task if declared else _task(row.task),
+        timetable=_timetable(row, declared.timetable if declared else None),
+        args=args,
+        kwargs=kwargs,
+        **_options(row, declared),
+    )
+    _validate(schedule)
+    _check_call(schedule)
+    return schedule
+
+
+def _arguments(row: Row, declared: Schedule | None) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    args = row.args if row.args is not None else declared.args if declared else ()
+    kwargs = row.kwargs if row.kwargs is not None else declared.kwargs if declared else {}
+    if not isinstance(args, list | tuple):
+        raise UnfitError(f"args: {args!r} is not a list", "args")
+    if not isinstance(kwargs, Mapping):
+        raise UnfitError(f"kwargs: {kwargs!r} is not an object with names", "kwargs")
+    return args, kwargs
+
+
+def _task(path: str) -> Any:
+    """A task of an installed app. Nothing else, since whoever may edit schedules could call it."""
+    if apps.get_containing_app_config(path) is None:
+        raise UnfitError(f"task: {path!r} is in no installed app", "task")
+    try:
+        task = import_string(path)
+    except Exception as error:  # whatever a module does when it is imported
+        raise UnfitError(f"task: {path!r} cannot be imported: {error}", "task") from error
+    # A module and a queue have an enqueue() as well, which takes any function.
+    if isinstance(task, ModuleType | type) or not callable(_function(task)):
+        raise UnfitError(f"task: {path!r} is no task but {task!r}", "task")
+    return task
+
+
+def _timetable(row: Row, declared: Timetable | None) -> Timetable:
+    if row.expression and row.seconds is not None:
+        raise UnfitError("seconds: give either an expression or seconds, not both", "seconds")
+    if row.seconds is not None:
+        return Interval(seconds=row.seconds)
+    tz = row.tz or (declared.tz if isinstance(declared, Cron) else "UTC")
+    if row.expression:
+        return Cron(expression=row.expression, tz=tz)
+    if declared is None:
+        raise UnfitError("expression: give an expression or seconds", "expression")
+    return replace(declared, tz=tz) if isinstance(declared, Cron) else declared
+
+
+def _options(row: Row, declared: Schedule | None) -> dict[str, Any]:
+    names = ("catch_up", "overlap", "grace_seconds", "jitter_seconds", "enabled")
+    given = {name: value for name in names if (value := getattr(row, name)) not in (None, "")}
+    if declared:
+        return {name: getattr(declared, name) for name in names} | given
+    return {"overlap": "allow" if row.catch_up == "all" else "skip"} | given
+
+
+def _validate(schedule: Schedule) -> None:
+    try:
+        schedule.validate()
+    except UnknownTimeZoneError as error:
+        raise UnfitError(str(error), "tz") from error
+    except InvalidTimetableError as error:
+        field = "seconds" if isinstance(schedule.timetable, Interval) else "expression"
+        raise UnfitError(str(error), field) from error
+    except InvalidScheduleError as error:
+        raise UnfitError(str(error), str(error).partition(":")[0]) from error
+
+
+def _check_call(schedule: Schedule) -> None:
+    """Raises `UnfitError` for arguments that the task's function does not take."""
+    try:
+        signature = inspect.signature(_function(schedule.task))
+    except (TypeError, ValueError):
+        return  # nothing is known of what it takes
+    context = (None,) if getattr(schedule.task, "takes_context", False) else ()
+    try:
+        signature.bind(*context, *schedule.args, **schedule.kwargs)
+    except TypeError as error:
+        field = "kwargs" if "keyword" in str(error) else "args"
+        raise UnfitError(f"{field}: do not fit the task, which takes {signature}: {error}", field) from error
+
+
+def _function(task: Any) -> Any:
+    """What a worker will call: of a Django task, of a Celery task, or a function that has got a `delay()`."""
+    return getattr(task, "func", None) or getattr(task, "run", None) or task
