@@ -59,6 +59,7 @@ INSTALLED_APPS = [
     "scaling_kit.cluster",
     "tests.library",
     "tests.cache",
+    "tests.scheduler",
 ]
 MIDDLEWARE = [
     "scaling_kit.cluster.middleware.HealthMiddleware",

@@ -255,10 +255,10 @@ class StoredScheduleAdmin(ModelAdmin):
             try:
                 job_id = run_now(row.name)
             except Exception as error:  # one that cannot run, Redis away, whatever the task's own enqueue raises
-                messages.error(request, f"{row.name} was not enqueued: {error}")
+                messages.error(request, f"Not enqueued: {row.name}. {error}")
             else:
                 self.log_change(request, row, f"Run by hand: {job_id}")
-                messages.success(request, format_html("{} is enqueued: {}", row.name, _job_link(job_id, job_id)))
+                messages.success(request, format_html("Enqueued: {} as {}", row.name, _job_link(job_id, job_id)))
 
     def _switch(self, request: HttpRequest, rows: Rows, *, on: bool) -> None:
         for row in rows:

@@ -166,9 +166,8 @@ class Table:
             self._say(error)
         else:
             self._say(None)
-            if rows != self.rows:
-                self.rows = rows
-                self.version += 1
+            self.version += rows != self.rows
+            self.rows = rows
         return self.rows
 
     def read_within(self, seconds: float) -> Sequence[Row]:
@@ -340,8 +339,9 @@ def _validate(schedule: Schedule) -> None:
     except UnknownTimeZoneError as error:
         raise UnfitError(str(error), "tz") from error
     except InvalidTimetableError as error:
-        field = "seconds" if isinstance(schedule.timetable, Interval) else "expression"
-        raise UnfitError(str(error), field) from error
+        if isinstance(schedule.timetable, Interval):
+            raise UnfitError(str(error), "seconds") from error
+        raise UnfitError(f"expression: {error}", "expression") from error
     except InvalidScheduleError as error:
         raise UnfitError(str(error), str(error).partition(":")[0]) from error
 

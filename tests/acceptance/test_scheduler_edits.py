@@ -1,0 +1,149 @@
+"""Schedules edited in the admin, and real scheduler processes: an edit takes effect within 2 s, whoever leads."""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+
+from scaling_kit import members
+from scaling_kit.scheduler import schedule
+from scaling_kit.scheduler.models import StoredSchedule
+from scaling_kit.scheduler.status import snapshot
+from scaling_kit.testing import die_with_parent, wait_until
+from tests.acceptance.test_scheduler_faults import ROOT, Process, wait_for_leader
+from tests.scheduler.queue import Task, ticks
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.scheduler.urls")]
+
+WITHIN_SECONDS = 2.0
+ADMIN = "admin:scaling_kit_scheduler_storedschedule"
+TIDY = "tests.scheduler.tasks.tidy"
+
+
+def database_url() -> str:
+    of = connection.settings_dict
+    return f"postgres://{of['USER']}:{of['PASSWORD']}@{of['HOST']}:{of['PORT']}/{of['NAME']}"
+
+
+@contextmanager
+def schedulers(count: int, *, lease_seconds: float) -> Iterator[list[Process]]:
+    environment = {
+        **os.environ,
+        "TICKING_KEY_PREFIX": settings.SCALING_KIT_KEY_PREFIX,
+        "TICKING_LEASE_SECONDS": str(lease_seconds),
+        "TICKING_REDIS_URL": settings.SCALING_KIT_REDIS_URL,
+        "TICKING_DATABASE_URL": database_url(),
+    }
+    command = [sys.executable, "-m", "django", "runscheduler", "--settings", "tests.scheduler.project"]
+    processes = [subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=die_with_parent) for _ in range(count)]
+    try:
+        wait_until(lambda: len(members.fetch_members()) == count and ticks("all"), timeout_seconds=20)
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(autouse=True)
+def declared_here_as_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `tests.scheduler.ticking` declares in the processes."""
+    monkeypatch.setattr(schedule, "_declared", [])
+    schedule.add("all", Task(), seconds=1, catch_up="all")
+    schedule.add("latest", Task(), "* * * * * *", overlap="allow")
+
+
+@pytest.fixture
+def browser() -> Client:
+    found = Client()
+    found.force_login(User.objects.create_superuser("somebody"))
+    found.get(reverse(f"{ADMIN}_changelist"))
+    return found
+
+
+def act(browser: Client, action: str, name: str) -> None:
+    chosen = {"action": action, "_selected_action": [StoredSchedule.objects.get(name=name).pk]}
+    assert browser.post(reverse(f"{ADMIN}_changelist"), chosen).status_code == 302
+
+
+def save(browser: Client, name: str, **given: Any) -> None:
+    row = StoredSchedule.objects.filter(name=name).first()
+    url = reverse(f"{ADMIN}_change", args=[row.pk]) if row else reverse(f"{ADMIN}_add")
+    blank = dict.fromkeys("enabled note expression seconds tz args kwargs catch_up overlap".split(), "")
+    own = {"name": name, "task": TIDY, "enabled": "True"} if not row or row.task else {}
+    assert browser.post(url, blank | {"grace_seconds": "", "jitter_seconds": ""} | own | given).status_code == 302
+
+
+def clock() -> float:
+    return time.time()  # Redis and the processes are on this machine
+
+
+def assert_ticks_soon(name: str, *, after: float) -> None:
+    """A tick that was due within 2 s after the edit is there; one more second for it to be looked at."""
+    wait_until(lambda: any(tick > after for tick in ticks(name)), timeout_seconds=WITHIN_SECONDS + 1)
+    assert min(tick for tick in ticks(name) if tick > after) <= after + WITHIN_SECONDS
+
+
+def assert_ticks_no_more(name: str, *, after: float) -> None:
+    wait_until(lambda: max(ticks("all")) > after + WITHIN_SECONDS + 2)  # which goes on all the time
+    assert [tick for tick in ticks(name) if tick > after + WITHIN_SECONDS] == []
+
+
+def assert_others_undisturbed() -> None:
+    every = ticks("all")
+    assert every == list(range(every[0], every[0] + len(every))), "none twice, none lost"
+
+
+def edit_everything(browser: Client, *, round: int) -> None:
+    act(browser, "disable", "latest")
+    assert_ticks_no_more("latest", after=clock())
+    act(browser, "enable", "latest")
+    assert_ticks_soon("latest", after=clock())
+    save(browser, "latest", expression="0 0 1 1 *")
+    assert_ticks_no_more("latest", after=clock())
+    save(browser, "latest", expression="* * * * * *")
+    assert_ticks_soon("latest", after=clock())
+    name = f"report{round}"
+    save(browser, name, seconds="1", overlap="allow")
+    assert_ticks_soon(name, after=clock())
+    StoredSchedule.objects.get(name=name).delete()
+    assert_ticks_no_more(name, after=clock())
+    assert_others_undisturbed()
+
+
+def test_edits__take_effect_within_2_seconds_also_after_the_leader_is_killed(browser: Client) -> None:
+    with schedulers(2, lease_seconds=2) as processes:
+        edit_everything(browser, round=1)
+        save(browser, "kept", seconds="1", overlap="allow")
+        first = wait_for_leader(processes)
+        first.kill()
+        wait_for_leader(processes, other_than=first)
+        assert_ticks_soon("kept", after=clock())
+        edit_everything(browser, round=2)
+        kept = ticks("kept")
+        assert kept == sorted(set(kept))
+
+
+def test_edit_while_nobody_leads__is_what_the_next_leader_begins_with(browser: Client) -> None:
+    with schedulers(2, lease_seconds=2) as processes:
+        first = wait_for_leader(processes)
+        first.kill()
+        act(browser, "disable", "latest")
+        wait_for_leader(processes, other_than=first)
+        assert_ticks_no_more("latest", after=clock() - WITHIN_SECONDS)
+
+
+def test_run_now__reaches_the_queue_without_the_leader(browser: Client) -> None:
+    act(browser, "run_now", "latest")
+    [entry] = [one for one in snapshot()["schedules"] if one["name"] == "latest"]
+    assert entry["last_job_id"].startswith("cron-latest-now-")
