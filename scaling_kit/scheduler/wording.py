@@ -36,7 +36,8 @@ def when(schedule: Schedule) -> str:
 def task(schedule: Schedule) -> str:
     """Its dotted path, as far as the task says it."""
     one = schedule.task
-    return str(getattr(one, "module_path", None) or getattr(one, "__qualname__", None) or type(one).__name__)
+    of = one if hasattr(one, "__qualname__") else type(one)
+    return str(getattr(one, "module_path", None) or f"{of.__module__}.{of.__qualname__}")
 
 
 def options(schedule: Schedule) -> str:

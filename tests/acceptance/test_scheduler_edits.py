@@ -17,6 +17,7 @@ from django.urls import reverse
 
 from scaling_kit import members
 from scaling_kit.scheduler import schedule
+from scaling_kit.scheduler.admin import ScheduleForm
 from scaling_kit.scheduler.models import StoredSchedule
 from scaling_kit.scheduler.status import snapshot
 from scaling_kit.testing import die_with_parent, wait_until
@@ -79,9 +80,9 @@ def act(browser: Client, action: str, name: str) -> None:
 def save(browser: Client, name: str, **given: Any) -> None:
     row = StoredSchedule.objects.filter(name=name).first()
     url = reverse(f"{ADMIN}_change", args=[row.pk]) if row else reverse(f"{ADMIN}_add")
-    blank = dict.fromkeys("enabled note expression seconds tz args kwargs catch_up overlap".split(), "")
+    blank = {field: "" for field in ScheduleForm.Meta.fields if field not in ("name", "task")}
     own = {"name": name, "task": TIDY, "enabled": "True"} if not row or row.task else {}
-    assert browser.post(url, blank | {"grace_seconds": "", "jitter_seconds": ""} | own | given).status_code == 302
+    assert browser.post(url, blank | own | given).status_code == 302
 
 
 def clock() -> float:
@@ -104,7 +105,7 @@ def assert_others_undisturbed() -> None:
     assert every == list(range(every[0], every[0] + len(every))), "none twice, none lost"
 
 
-def edit_everything(browser: Client, *, round: int) -> None:
+def edit_everything(browser: Client, *, number: int) -> None:
     act(browser, "disable", "latest")
     assert_ticks_no_more("latest", after=clock())
     act(browser, "enable", "latest")
@@ -113,7 +114,7 @@ def edit_everything(browser: Client, *, round: int) -> None:
     assert_ticks_no_more("latest", after=clock())
     save(browser, "latest", expression="* * * * * *")
     assert_ticks_soon("latest", after=clock())
-    name = f"report{round}"
+    name = f"report{number}"
     save(browser, name, seconds="1", overlap="allow")
     assert_ticks_soon(name, after=clock())
     StoredSchedule.objects.get(name=name).delete()
@@ -123,13 +124,13 @@ def edit_everything(browser: Client, *, round: int) -> None:
 
 def test_edits__take_effect_within_2_seconds_also_after_the_leader_is_killed(browser: Client) -> None:
     with schedulers(2, lease_seconds=2) as processes:
-        edit_everything(browser, round=1)
+        edit_everything(browser, number=1)
         save(browser, "kept", seconds="1", overlap="allow")
         first = wait_for_leader(processes)
         first.kill()
         wait_for_leader(processes, other_than=first)
         assert_ticks_soon("kept", after=clock())
-        edit_everything(browser, round=2)
+        edit_everything(browser, number=2)
         kept = ticks("kept")
         assert kept == sorted(set(kept))
 

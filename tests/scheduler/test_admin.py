@@ -1,5 +1,4 @@
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ from django.urls import reverse
 from scaling_kit.lease import Lease
 from scaling_kit.redis import Purpose, client
 from scaling_kit.scheduler import schedule, status, stored
+from scaling_kit.scheduler.admin import ScheduleForm
 from scaling_kit.scheduler.models import StoredSchedule
 from scaling_kit.scheduler.run_now import run_now
 from tests.scheduler.queue import Task, waiting
@@ -24,12 +24,11 @@ CHANGE = "admin:scaling_kit_scheduler_storedschedule_change"
 
 
 @pytest.fixture(autouse=True)
-def declared(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def declared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedule, "_declared", [])
     monkeypatch.setattr(stored, "_table", stored.Table())
     schedule.add("sweep", Task(), "30 2 * * *", tz="Europe/Paris")
     schedule.add("poll", Task(), seconds=30, enabled=False)
-    yield
 
 
 def a_client(*permissions: str) -> Client:
@@ -42,8 +41,7 @@ def a_client(*permissions: str) -> Client:
 
 
 def fields(**given: Any) -> dict[str, Any]:
-    names = ("name task enabled note expression seconds tz args kwargs catch_up overlap grace_seconds jitter_seconds",)
-    return dict.fromkeys(names[0].split(), "") | given
+    return dict.fromkeys(ScheduleForm.Meta.fields, "") | given
 
 
 def url_of(name: str) -> str:

@@ -9,6 +9,7 @@ import math
 import os
 import secrets
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -74,6 +75,8 @@ class Command(BaseCommand):
                 self._act(show=show, as_json=json, once=once, run=run)
         except (UnreachableError, RedisError, UnknownScheduleError, UnfitError) as error:
             raise CommandError(str(error)) from error
+        except BrokenPipeError:  # whoever read it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def _act(self, *, show: bool, as_json: bool, once: bool, run: str | None) -> None:
         if show:
@@ -205,9 +208,12 @@ def _run_now(name: str) -> str:
 
 
 def _hours(value: str) -> float:
-    hours = float(value)
+    try:
+        hours = float(value)
+    except ValueError:
+        hours = 0.0
     if not 0 < hours < math.inf:
-        raise argparse.ArgumentTypeError(f"{value} is not a number of hours above 0")
+        raise argparse.ArgumentTypeError(f"{value!r} is not a number of hours above 0")
     return hours
 
 
