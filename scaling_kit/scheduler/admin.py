@@ -34,6 +34,13 @@ SHOWN_RUNS = 20
 SHOWN = ["state", "in_words", "next_runs", "last_runs"]
 
 
+class BlankJSONField(forms.JSONField):
+    """Where nothing is given, nothing is shown; not `null`."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value is None else super().prepare_value(value)
+
+
 class ScheduleForm(ModelForm):
     """Refuses what could not run, at the field that is wrong."""
 
@@ -54,6 +61,7 @@ class ScheduleForm(ModelForm):
             "grace_seconds",
             "jitter_seconds",
         ]
+        field_classes = {"args": BlankJSONField, "kwargs": BlankJSONField}
         widgets = {name: forms.Textarea(attrs={"rows": 3, "cols": 60}) for name in ("note", "args", "kwargs")}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -142,23 +150,23 @@ class ScheduleList(ChangeList):
 @admin.register(StoredSchedule)
 class StoredScheduleAdmin(ModelAdmin):
     form = ScheduleForm
-    list_display = ["name", "task_path", "when", "is_enabled", "next_run", "last_run", "state"]
+    list_display = ["name", "task_path", "when", "is_enabled", "next_run", "last_run", "origin"]
     list_filter = [StateFilter, OriginFilter]
     search_fields = ["name", "task", "note"]
     actions = ["enable", "disable", "run_now"]
-    fieldsets = [
-        (None, {"fields": ["name", "task", "enabled", "state", "note"]}),
-        ("When", {"fields": ["expression", "seconds", "tz"]}),
-        ("Arguments", {"fields": ["args", "kwargs"]}),
-        ("Options", {"fields": ["catch_up", "overlap", "grace_seconds", "jitter_seconds"]}),
-        ("Runs", {"fields": ["in_words", "next_runs", "last_runs"]}),
-    ]
 
-    def get_fieldsets(self, request: HttpRequest, obj: StoredSchedule | None = None) -> Any:
-        return super().get_fieldsets(request, obj)[: None if obj else -1]  # nothing has run yet
+    def get_fieldsets(self, _request: HttpRequest, obj: StoredSchedule | None = None) -> Any:
+        task = "task_path" if _is_of_the_code(obj) else "task"
+        fields = [
+            (None, {"fields": ["name", task, "enabled", "note"]}),
+            ("When", {"fields": ["expression", "seconds", "tz"]}),
+            ("Arguments", {"fields": ["args", "kwargs"]}),
+            ("Options", {"fields": ["catch_up", "overlap", "grace_seconds", "jitter_seconds"]}),
+        ]
+        return [*fields, ("Runs", {"fields": SHOWN})] if obj else fields
 
     def get_readonly_fields(self, _request: HttpRequest, obj: StoredSchedule | None = None) -> list[str]:
-        return [*SHOWN, "name", "task"] if obj and not obj.task else SHOWN
+        return [*SHOWN, "name", "task_path"] if _is_of_the_code(obj) else SHOWN
 
     def get_changelist(self, *_: Any, **__: Any) -> type[ChangeList]:
         return ScheduleList
@@ -187,15 +195,22 @@ class StoredScheduleAdmin(ModelAdmin):
     @admin.display(description="next run")
     def next_run(self, row: StoredSchedule) -> str:
         at = _entry(row).get("next_run_at")
-        return wording.utc(at) if at else "-"
+        return _unbroken(wording.utc(at)) if at else "-"
 
     @admin.display(description="last run")
     def last_run(self, row: StoredSchedule) -> str:
         entry = _entry(row)
         if not entry.get("last_run_at"):
             return "-"
-        link = _job_link(entry["last_job_id"], wording.utc(entry["last_run_at"]))
+        link = _job_link(entry["last_job_id"], _unbroken(wording.utc(entry["last_run_at"])))
         return format_html("{} {}", link, entry["last_job_status"] or "")
+
+    @admin.display(description="origin")
+    def origin(self, row: StoredSchedule) -> str:
+        found = _found(row)
+        if not found.reason:
+            return found.origin
+        return format_html('{}, <span title="{}">does not run</span>', found.origin, found.reason)
 
     @admin.display(description="state")
     def state(self, row: StoredSchedule) -> str:
@@ -266,6 +281,16 @@ class StoredScheduleAdmin(ModelAdmin):
             row.save(update_fields=["enabled", "updated_at"])
             self.log_change(request, row, "Enabled." if on else "Disabled.")
         messages.success(request, f"{len(rows)} {'enabled' if on else 'disabled'}.")
+
+
+def _is_of_the_code(row: StoredSchedule | None) -> bool:
+    """Then its name and task are not to be changed here."""
+    return row is not None and not row.task
+
+
+def _unbroken(text: str) -> str:
+    """Not wrapped within a column."""
+    return format_html('<span class="nowrap">{}</span>', text)
 
 
 def _found(row: StoredSchedule) -> Found:

@@ -117,8 +117,8 @@ def test_filters(query: str, names: set[str]) -> None:
 def test_declaration_gone__is_shown_as_such() -> None:
     StoredSchedule.objects.create(name="formerly", expression="@daily")
     browser = a_client()
+    assert "gone, does not run" in text(browser.get(reverse(LIST)))
     said = "not declared in the code any more. Does not run: its declaration is gone from the code"
-    assert said in text(browser.get(reverse(LIST)))
     assert said in text(browser.get(url_of("formerly")))
 
 
