@@ -15,7 +15,7 @@ from scaling_kit import members
 from scaling_kit.leadership import Duty
 from scaling_kit.lease import Lease
 from scaling_kit.redis import ConnectionFailures
-from scaling_kit.scheduler import claim
+from scaling_kit.scheduler import claim, stored
 from scaling_kit.scheduler.claim import Claim, Outcome, State
 from scaling_kit.scheduler.conf import settings
 from scaling_kit.scheduler.schedule import Schedule, discovered
@@ -220,4 +220,4 @@ class Ticker:
         members.count(f"scheduler.{outcome}")
 
 
-duties = (Duty(run=Ticker().run, every_seconds=LOOK_EVERY_SECONDS),)
+duties = (Duty(run=Ticker(stored.current, stored.fetch_revision).run, every_seconds=LOOK_EVERY_SECONDS),)
