@@ -10,6 +10,7 @@ import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from django.db import router, transaction
 from django.utils.module_loading import import_string
 
 from scaling_kit.redis import Purpose, RedisError, client, key
+from scaling_kit.scheduler import claim
 from scaling_kit.scheduler.conf import settings
 from scaling_kit.scheduler.models import StoredSchedule
 from scaling_kit.scheduler.schedule import InvalidScheduleError, Schedule, discovered
@@ -128,20 +130,26 @@ def fetch_revision(redis: redis.Redis) -> str:
     return f"{redis.get(revision_key())!r}.{_table.version}"
 
 
-def announce(*, using: str | None = None, **_: Any) -> None:
+def announce(
+    *, using: str | None = None, instance: StoredSchedule | None = None, created: bool = False, **_: Any
+) -> None:
     """Have the leader read the table as soon as the transaction is committed. Receives `post_save`, `post_delete`."""
-    transaction.on_commit(_change_revision, using=using)
+    new = instance.name if created and instance and instance.task else ""
+    transaction.on_commit(partial(_announce, new), using=using)
 
 
 def revision_key() -> str:
     return key("scheduler", "revision")
 
 
-def _change_revision() -> None:
+def _announce(new: str) -> None:
     try:
+        pipeline = client(Purpose.REQUEST, settings.REDIS_URL).pipeline()
+        if new:  # it starts now, whatever one of that name has run that was deleted
+            pipeline.hdel(claim.state_key(new), "tick")
         # Not counted up: a count that starts anew after a loss of Redis's data may come to one that was seen before.
-        redis = client(Purpose.REQUEST, settings.REDIS_URL)
-        redis.set(revision_key(), secrets.token_hex(8), ex=REVISION_TTL_SECONDS)
+        pipeline.set(revision_key(), secrets.token_hex(8), ex=REVISION_TTL_SECONDS)
+        pipeline.execute()
     except RedisError as error:
         logger.warning("schedules changed, the leader not told and will see it within 30 s error=%r", error)
 

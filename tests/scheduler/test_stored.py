@@ -7,11 +7,13 @@ import pytest
 from django.core.checks import run_checks
 from django.db import connection, connections, transaction
 
-from scaling_kit.redis import Purpose, client
-from scaling_kit.scheduler import schedule, status, stored
+from scaling_kit.lease import Lease
+from scaling_kit.redis import Purpose, client, key
+from scaling_kit.scheduler import claim, schedule, status, stored
 from scaling_kit.scheduler.models import StoredSchedule
 from scaling_kit.scheduler.run_now import run_now
 from scaling_kit.scheduler.stored import Found, Origin, Table, UnfitError, UnknownScheduleError
+from scaling_kit.scheduler.ticker import Ticker
 from scaling_kit.scheduler.timetable import Cron, Interval
 from scaling_kit.testing import wait_until
 from tests.scheduler.queue import PlainTask, Task, finish, waiting
@@ -277,6 +279,39 @@ def test_redis_away__the_save_succeeds_with_a_warning(settings: Any, caplog: pyt
     store("report")
     assert StoredSchedule.objects.count() == 1
     assert "the leader not told and will see it within 30 s" in caplog.text
+
+
+@pytest.mark.django_db(transaction=True)
+def test_created_again_after_it_was_deleted__starts_now() -> None:
+    redis = client(Purpose.SCRIPT)
+    redis.hset(claim.state_key("report"), mapping={"tick": 1_000_000_000, "runs": 7})
+    store("report", task=TIDY, seconds=1)
+    assert redis.hgetall(claim.state_key("report")) == {"runs": "7"}
+
+
+@pytest.mark.django_db(transaction=True)
+def test_changed__the_watermark_of_the_declared_one_stays() -> None:
+    redis = client(Purpose.SCRIPT)
+    redis.hset(claim.state_key("sweep"), "tick", 1_000_000_000)
+    store("sweep", overlap="allow")
+    assert redis.hget(claim.state_key("sweep"), "tick") == "1000000000"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_leader__sees_an_argument_that_equals_the_one_before() -> None:
+    row = store("report", task=TIDY, seconds=1, overlap="allow", args=[1])
+    lease = Lease(status.LEASE, client=client(Purpose.SCRIPT))
+    lease.hold()
+    ticker = Ticker(stored.current, stored.fetch_revision)
+    ticker.run(lease)
+    row.args = [True]
+    row.save()
+    wait_until(lambda: ticker.run(lease) is not None and "(True,)" in call_of_the_last_job())
+
+
+def call_of_the_last_job() -> str:
+    job_ids = waiting("report")
+    return str(client(Purpose.SCRIPT).hget(key("queue", "job", job_ids[-1]), "call")) if job_ids else ""
 
 
 # --- run by hand
