@@ -127,7 +127,7 @@ class Ticker:
 
     def _change(self, lease: Lease) -> None:
         schedules = list(self.schedules())
-        if schedules == self._read:
+        if list(map(id, schedules)) == list(map(id, self._read)):  # [1] and [true] are equal, and not the same
             self._read_at = time.monotonic() + READ_EVERY_SECONDS
             return
         logger.info("schedules changed count=%s", len(schedules))
