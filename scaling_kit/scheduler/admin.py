@@ -150,7 +150,7 @@ class ScheduleList(ChangeList):
 @admin.register(StoredSchedule)
 class StoredScheduleAdmin(ModelAdmin):
     form = ScheduleForm
-    list_display = ["name", "task_path", "when", "is_enabled", "next_run", "last_run", "origin"]
+    list_display = ["name", "is_enabled", "origin", "task_path", "when", "next_run", "last_run"]
     list_filter = [StateFilter, OriginFilter]
     search_fields = ["name", "task", "note"]
     actions = ["enable", "disable", "run_now"]
@@ -185,7 +185,9 @@ class StoredScheduleAdmin(ModelAdmin):
     @admin.display(description="when")
     def when(self, row: StoredSchedule) -> str:
         schedule = _schedule(row)
-        return str(schedule.timetable) if schedule else row.expression or "-"
+        if schedule:
+            return str(schedule.timetable)
+        return row.expression or ("-" if row.seconds is None else f"every {row.seconds} s")
 
     @admin.display(description="enabled", boolean=True)
     def is_enabled(self, row: StoredSchedule) -> bool:
@@ -229,7 +231,7 @@ class StoredScheduleAdmin(ModelAdmin):
         if not schedule:
             return "-"
         lines = [wording.when(schedule), wording.options(schedule), *_declaration(row.name)]
-        lines += [f"clock change {one}" for one in wording.clock_changes(schedule, time.time())]
+        lines += [f"clock changes: {one}" for one in wording.clock_changes(schedule, time.time())]
         return format_html_join("", "<div>{}</div>", ((line,) for line in lines))
 
     @admin.display(description="next runs")
