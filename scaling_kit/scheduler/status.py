@@ -33,7 +33,7 @@ def snapshot() -> dict[str, Any]:
         pipeline.hgetall(claim.state_key(schedule.name))
     states = pipeline.execute()
     return {
-        "leader": holder.token.rpartition(":")[0] if holder else None,
+        "leader": holder.owner if holder else None,
         "epoch": holder.epoch if holder else None,
         "schedules": [_entry(schedule, state) for schedule, state in zip(schedules, states, strict=True)],
     }
