@@ -84,6 +84,7 @@ class Lease:
         self._clock = clock
         self._secret = secrets.token_hex(16)
         self._turn = 0
+        self._is_released = False
         self._held_until = -math.inf
         self._free_at = -math.inf
         self._clock_offset = 0.0
@@ -95,7 +96,7 @@ class Lease:
 
     @property
     def token(self) -> str:
-        """Who we are in Redis. Another one in a forked process, and after each `release()`."""
+        """Who we are in Redis. Another one in a forked process, and for each `hold()` after a `release()`."""
         return f"{self.owner}:{self._secret}-{os.getpid()}-{self._turn}"
 
     @property
@@ -116,6 +117,8 @@ class Lease:
 
         Raises `redis.RedisError` when Redis does not answer; the lease then counts as lost, since nobody can know.
         """
+        if self._is_released:  # should the network deliver that release late, it must not end this lease
+            self._turn, self._is_released = self._turn + 1, False
         try:
             return self._ask(epoch=0)
         except redis.RedisError:
@@ -130,6 +133,7 @@ class Lease:
         return self.epoch > 0 and self._ask(epoch=self.epoch)
 
     def _ask(self, *, epoch: int) -> bool:
+        """Renew the lease of that epoch; with 0, of any, or acquire it."""
         asked_at = self._clock()
         arguments = [self.token, math.ceil(self.ttl_seconds * 1000), epoch]
         epoch, now_ms, left_ms = HOLD(self.client, [self.holder_key, self.epoch_key], arguments)
@@ -191,10 +195,9 @@ class Lease:
 
         Raises `redis.RedisError` when Redis does not answer; the lease then runs out by itself.
         """
-        token = self.token
         self.mark_lost()
-        self._turn += 1  # so that this release, should the network deliver it late, cannot end a later lease of ours
-        return bool(RELEASE(self.client, [self.holder_key], [token, self.released_channel]))
+        self._is_released = True
+        return bool(RELEASE(self.client, [self.holder_key], [self.token, self.released_channel]))
 
     @contextmanager
     def held(self, *, wait_seconds: float = 0.0, renewed: bool = False) -> Iterator[Lease]:

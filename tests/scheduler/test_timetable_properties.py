@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scaling_kit.scheduler.timetable import Cron, Interval, InvalidTimetableError, latest
 from tests.scheduler.crontab import ZONES, Crontab, brute_force, crontabs, moments
 
-WINDOW_SECONDS = 30 * 3600
 
 zones = st.sampled_from(ZONES).map(ZoneInfo)
 
@@ -22,15 +21,19 @@ def askings(draw: st.DrawFn) -> tuple[Crontab, ZoneInfo, int]:
     return draw(crontabs()), zone, draw(moments(zone))
 
 
+def end_of_window(crontab: Crontab, after: int) -> int:
+    return after + 3600 * (2 if crontab.second else 30)
+
+
 def ticking(crontab: Crontab, zone: ZoneInfo) -> Cron:
     return Cron(expression=str(crontab), tz=zone.key)
 
 
-@settings(max_examples=250)
+@settings(max_examples=200)
 @given(askings())
 def test_ticks__are_those_of_a_walk_through_every_minute(asking: tuple[Crontab, ZoneInfo, int]) -> None:
     crontab, zone, after = asking
-    until = after + WINDOW_SECONDS
+    until = end_of_window(crontab, after)
     expected = brute_force(crontab, zone, after, until)
     try:
         found = list(takewhile(lambda tick: tick <= until, ticking(crontab, zone).ticks(after)))
@@ -45,7 +48,7 @@ def test_ticks__are_those_of_a_walk_through_every_minute(asking: tuple[Crontab, 
 @given(askings(), st.integers(1, 12))
 def test_latest__is_the_end_of_that_walk(asking: tuple[Crontab, ZoneInfo, int], limit: int) -> None:
     crontab, zone, after = asking
-    until = after + WINDOW_SECONDS
+    until = end_of_window(crontab, after)
     expected = brute_force(crontab, zone, after, until)[-limit:]
     if expected:
         assert latest(ticking(crontab, zone), after=after, until=until, limit=limit) == expected
