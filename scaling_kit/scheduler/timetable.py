@@ -108,7 +108,7 @@ class Cron:
         """
         from cronsim import CronSim
 
-        return CronSim(self._fields, after)  # type: ignore[no-any-return]
+        return CronSim(self._fields, after)
 
     @property
     def _is_fixed(self) -> bool:

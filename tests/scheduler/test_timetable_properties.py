@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from scaling_kit.scheduler.timetable import Cron, Interval, InvalidTimetableError, latest
 from tests.scheduler.crontab import ZONES, Crontab, brute_force, crontabs, moments
 
-
 zones = st.sampled_from(ZONES).map(ZoneInfo)
 
 
