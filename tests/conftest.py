@@ -4,11 +4,17 @@ import os
 import shutil
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 from django.conf import settings
 
 from scaling_kit.testing import isolated_keys, running
 from tests import settings as test_settings
+
+# The same examples in every run. To look further: pytest --hypothesis-profile=search
+hypothesis.settings.register_profile("kit", derandomize=True, database=None, deadline=None)
+hypothesis.settings.register_profile("search", max_examples=20_000, database=None, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("kit")
 
 
 @pytest.fixture(scope="session", autouse=True)

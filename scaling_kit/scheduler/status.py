@@ -54,7 +54,7 @@ def snapshot() -> dict[str, Any]:
 def fetch_leader() -> Leader | None:
     """Raises `redis.RedisError`."""
     holder = Lease(LEASE, client=client(Purpose.REQUEST, settings.REDIS_URL)).fetch_holder()
-    return Leader(member=holder.token.rpartition(":")[0], epoch=holder.epoch) if holder else None
+    return Leader(member=holder.owner, epoch=holder.epoch) if holder else None
 
 
 def fetch_entries(found: Sequence[Found]) -> list[dict[str, Any]]:

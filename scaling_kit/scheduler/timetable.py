@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from bisect import bisect
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from itertools import count, takewhile
 from typing import Protocol
 from zoneinfo import ZoneInfo
+
+DAY = 86400
 
 ALIASES = {
     "@yearly": "0 0 1 1 *",
@@ -68,8 +73,8 @@ class Cron:
     """A cron expression, by the wall clock of a time zone, as Debian's cron reads it.
 
     Five fields or six (seconds first), names, steps, `L`, `LW`, `#` and the @aliases. A fixed time in the hour that
-    spring skips ticks once, at its end; in the hour that autumn repeats, once, in the first pass. Wildcards in
-    minute or hour tick in every real hour.
+    spring skips ticks once, at its end; in the hour that autumn repeats, once, in the first pass. With a `*` or `*/n`
+    as minute or hour it ticks in every real hour.
     """
 
     expression: str
@@ -90,15 +95,26 @@ class Cron:
             raise InvalidTimetableError(f"{self.expression!r}: matches no time within 50 years")
 
     def ticks(self, after: float) -> Iterator[int]:
-        from cronsim import CronSim
-
-        last = int(after)
-        for moment in CronSim(self._fields, datetime.fromtimestamp(last, _zone(self.tz))):
-            tick = int(moment.timestamp())
-            # From a start in the second pass of a repeated hour, cronsim may first answer a time of the first pass.
+        zone, last = _zone(self.tz), math.floor(after)
+        matches = self._matches(_wall_clock_before_any_tick_later_than(last, zone))
+        for tick in _once(matches, zone) if self._is_fixed else _in_every_real_hour(matches, zone):
             if tick > last:
                 last = tick
                 yield tick
+
+    def _matches(self, after: datetime) -> Iterator[datetime]:
+        """The matching times of a wall clock that is never changed. cronsim knows of clock changes too, but its
+        wildcards go wrong when they are at midnight or by half an hour, and it reads six fields by other rules.
+        """
+        from cronsim import CronSim
+
+        return CronSim(self._fields, after)
+
+    @property
+    def _is_fixed(self) -> bool:
+        """What Debian's cron runs at wall clock times, as opposed to every so often."""
+        minute, hour = self._fields.split()[-5:-3]
+        return not minute.startswith("*") and not hour.startswith("*")
 
     @property
     def _fields(self) -> str:
@@ -124,9 +140,55 @@ def latest(timetable: Timetable, *, after: float, until: float, limit: int) -> l
         window *= 8
 
 
+def _wall_clock_before_any_tick_later_than(moment: int, zone: tzinfo) -> datetime:
+    """The wall clock at that moment, or as it will be set back within a day: what it then repeats may tick again."""
+    return min(_wall_clock(moment, zone), _wall_clock(moment + DAY, zone) - timedelta(seconds=DAY))
+
+
+def _once(matches: Iterable[datetime], zone: tzinfo) -> Iterator[int]:
+    """Each at the first moment when the clock shows it, or has passed it by."""
+    for match in matches:
+        [*moments] = _moments(match, zone)
+        yield moments[0] if moments else _end_of_gap(match, zone)
+
+
+def _in_every_real_hour(matches: Iterable[datetime], zone: tzinfo) -> Iterator[int]:
+    """Each at every moment when the clock shows it, in the order of the moments."""
+    second_pass: deque[int] = deque()
+    for match in matches:
+        for number, moment in enumerate(_moments(match, zone)):
+            if number:
+                second_pass.append(moment)
+                continue
+            while second_pass and second_pass[0] < moment:
+                yield second_pass.popleft()
+            yield moment
+    yield from second_pass
+
+
+def _moments(match: datetime, zone: tzinfo) -> list[int]:
+    """When a clock in that zone shows this time: once; twice if it is set back; never if it skips it."""
+    candidates = dict.fromkeys(_at(match, zone, fold) for fold in (0, 1))
+    return [moment for moment in candidates if _wall_clock(moment, zone) == match]
+
+
+def _end_of_gap(match: datetime, zone: tzinfo) -> int:
+    """The moment of the clock change that skips this time. It is between what either offset makes of it."""
+    moments = range(_at(match, zone, fold=1), _at(match, zone, fold=0) + 1)
+    return moments[bisect(moments, match, key=lambda moment: _wall_clock(moment, zone))]
+
+
+def _at(match: datetime, zone: tzinfo, fold: int) -> int:
+    return int(match.replace(tzinfo=zone, fold=fold).timestamp())
+
+
+def _wall_clock(moment: int, zone: tzinfo) -> datetime:
+    return datetime.fromtimestamp(moment, zone).replace(tzinfo=None, fold=0)
+
+
 def _zone(name: str) -> tzinfo:
     if name == "UTC":
-        return UTC  # cronsim computes faster with it
+        return UTC  # computes faster
     try:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError) as error:

@@ -70,7 +70,7 @@ def test_list__has_the_declared_ones_without_anybody_having_stored_them() -> Non
 
 
 def test_list__names_the_leader_and_links_last_runs_to_the_page_of_the_jobs() -> None:
-    Lease(status.LEASE, client=client(Purpose.SCRIPT), token="host:42:random").hold()
+    Lease(status.LEASE, client=client(Purpose.SCRIPT), owner="host:42").hold()
     job_id = run_now("sweep")
     response = a_client().get(reverse(LIST))
     assert "host:42 leads" in text(response)

@@ -64,7 +64,7 @@ def test_list__shows_schedules_and_their_runs() -> None:
 
 def test_snapshot__names_the_leader() -> None:
     assert status.snapshot()["leader"] is None
-    lease = Lease(status.LEASE, client=client(Purpose.SCRIPT), token="host:42:random")
+    lease = Lease(status.LEASE, client=client(Purpose.SCRIPT), owner="host:42")
     lease.hold()
     shown = status.snapshot()
     assert (shown["leader"], shown["epoch"]) == ("host:42", lease.epoch)

@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import secrets
 import signal
 import sys
 import threading
@@ -160,10 +159,9 @@ def _candidate(label: str, duties: Sequence[Duty], member: members.Member) -> Ca
 
 
 def _lease(name: str) -> Lease:
-    """The token names the process, so that whoever looks at the lease sees who leads."""
-    token = f"{members.member_id(os.getpid())}:{secrets.token_hex(8)}"
+    """Owned by this process, so that whoever looks at the lease sees who leads."""
     redis = client(Purpose.SCRIPT, settings.REDIS_URL)
-    return Lease(name, client=redis, ttl_seconds=settings.LEASE_SECONDS, token=token)
+    return Lease(name, client=redis, ttl_seconds=settings.LEASE_SECONDS, owner=members.member_id(os.getpid()))
 
 
 def _start(candidate: Candidate, stop: threading.Event, ended: SimpleQueue[str]) -> threading.Thread:
