@@ -8,3 +8,4 @@ INSTALLED_APPS = ["scaling_kit", "scaling_kit.scheduler", "tests.scheduler.ticki
 SCALING_KIT_REDIS_URL = os.environ["TICKING_REDIS_URL"]
 SCALING_KIT_KEY_PREFIX = os.environ["TICKING_KEY_PREFIX"]
 SCALING_KIT_SCHEDULER_LEASE_SECONDS = float(os.environ["TICKING_LEASE_SECONDS"])
+SCALING_KIT_MEMBER_TTL_SECONDS = float(os.environ.get("TICKING_MEMBER_TTL_SECONDS", "15"))
