@@ -33,7 +33,6 @@ class Entry:
     tick: int
     enqueued_at: float
     life: int
-    origin: str
 
     @property
     def late_seconds(self) -> float:
@@ -59,14 +58,14 @@ class Verdict:
     gaps: int
     unanswered: int
     late_seconds: float
-    astray: int
 
 
 class Book:
     """Watches one queue of one server from outside, on a connection of its own."""
 
-    def __init__(self, url: str, queue: str) -> None:
+    def __init__(self, url: str, queue: str, *, rq_prefix: str = "rq") -> None:
         self.queue = queue
+        self.rq_prefix = rq_prefix
         self.entries: list[Entry] = []
         self.reigns: list[Reign] = []
         self.life = 0
@@ -114,8 +113,8 @@ class Book:
     def _look(self) -> None:
         pipeline = self._redis.pipeline(transaction=True)
         pipeline.mget(self._lease_keys)
-        pipeline.llen(f"rq:queue:{self.queue}")
-        pipeline.lrange(f"rq:queue:{self.queue}", self._seen, -1)
+        pipeline.llen(f"{self.rq_prefix}:queue:{self.queue}")
+        pipeline.lrange(f"{self.rq_prefix}:queue:{self.queue}", self._seen, -1)
         (token, epoch), length, ids = pipeline.execute()
         now = time.time()
         if token and epoch and int(epoch) != self.epoch:
@@ -129,11 +128,11 @@ class Book:
     def _entries(self, ids: Sequence[str]) -> Iterable[Entry]:
         pipeline = self._redis.pipeline(transaction=False)
         for job_id in ids:
-            pipeline.hmget(f"rq:job:{job_id}", "enqueued_at", "origin")
-        for job_id, (enqueued_at, origin) in zip(ids, pipeline.execute(), strict=True):
+            pipeline.hget(f"{self.rq_prefix}:job:{job_id}", "enqueued_at")
+        for job_id, enqueued_at in zip(ids, pipeline.execute(), strict=True):
             schedule, _, tick = job_id.removeprefix("cron-").rpartition("-")
             at = datetime.fromisoformat(enqueued_at).timestamp() if enqueued_at else float("nan")
-            yield Entry(schedule=schedule, tick=int(tick), enqueued_at=at, life=self.life, origin=origin or "")
+            yield Entry(schedule=schedule, tick=int(tick), enqueued_at=at, life=self.life)
 
     def judge(self, first: int, last: int, *, lost_with_the_data: Iterable[int] = ()) -> Verdict:
         """What became of the ticks from `first` to `last`."""
@@ -153,7 +152,6 @@ class Book:
             gaps=len(gaps),
             unanswered=sum(any(before + 1 <= at < after for at in attended_at) for before, after in gaps),
             late_seconds=max(entry.late_seconds for found in complete.values() for entry in found),
-            astray=sum(entry.origin != self.queue for entry in entries),
         )
 
 

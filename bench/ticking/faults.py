@@ -222,7 +222,7 @@ def storm(folder: Path, seconds: float, pairs: int) -> Result:
 
 
 def two_applications(folder: Path) -> Result:
-    """Apart by key prefix and queue, with schedules of the same names. The leader of one is killed."""
+    """Apart by the key prefixes of the kit and of RQ, with schedules of the same names. The leader of one is killed."""
     names = ("one", "two")
     with server(folder) as (valkey, process), ExitStack() as stack:
         one, two = (stack.enter_context(_application(folder, name, valkey, process)) for name in names)
@@ -241,12 +241,13 @@ def two_applications(folder: Path) -> Result:
 
 @contextmanager
 def _application(folder: Path, name: str, valkey: Valkey, process: subprocess.Popen[bytes]) -> Iterator[Stage]:
+    environment = {"RQ_KEY_PREFIX": f"rq-{name}"}
     group = Candidates(
-        lease_seconds=LEASE_SECONDS, settings_module=SETTINGS, environment={"TICKING_QUEUE": name}, log=folder / "log"
+        lease_seconds=LEASE_SECONDS, settings_module=SETTINGS, environment=environment, log=folder / "log"
     )
     with ExitStack() as stack:
         with override_settings(SCALING_KIT_KEY_PREFIX=name):
-            book = stack.enter_context(Book(valkey.url, name))
+            book = stack.enter_context(Book(valkey.url, "default", rq_prefix=f"rq-{name}"))
             stack.callback(group.end)
             for _ in range(2):
                 group.start()

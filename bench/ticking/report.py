@@ -43,8 +43,6 @@ def head(command: str, valkey: str) -> Iterator[str]:
 def line(scenario: Scenario, result: Result) -> str:
     verdicts = result.verdicts
     gaps, unanswered = sum(one.gaps for one in verdicts), sum(one.unanswered for one in verdicts)
-    astray = sum(one.astray for one in verdicts)
-    remarks = [*result.remarks, *([f"{astray} jobs overwritten by those of another queue"] if astray else [])]
     return _row(
         scenario.name,
         str(sum(one.expected for one in verdicts)),
@@ -54,13 +52,13 @@ def line(scenario: Scenario, result: Result) -> str:
         _seconds(result.recovered),
         f"{max(one.late_seconds for one in verdicts):.2f}",
         f"{result.alive} of {result.should_be_alive}",
-        "; ".join(remarks),
+        "; ".join(result.remarks),
         scenario.peer,
     )
 
 
 def is_good(result: Result) -> bool:
-    nothing_wrong = all(one.lost == one.duplicated == one.unanswered == one.astray == 0 for one in result.verdicts)
+    nothing_wrong = all(one.lost == one.duplicated == one.unanswered == 0 for one in result.verdicts)
     return nothing_wrong and None not in result.recovered and result.alive == result.should_be_alive
 
 

@@ -7,7 +7,7 @@ from scaling_kit import recipes
 SECRET_KEY = "only-for-the-bench-of-scaling-kit-0123456789abcdef"
 USE_TZ = True
 REDIS_URL = os.environ["TICKING_REDIS_URL"]
-QUEUES = [os.environ.get("TICKING_QUEUE", "default"), "long"]
+QUEUES = ["default", "long"]
 
 INSTALLED_APPS = [
     "django.contrib.contenttypes",

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 
-from django.conf import settings
-
 from scaling_kit.jobs.tasks import task
 from tests.jobs.journal import Journal
 
 
-@task(queue_name=settings.QUEUES[0])
+@task
 def count() -> None: ...
 
 

@@ -20,6 +20,7 @@ from django.test import override_settings
 from scaling_kit import embedded, members
 from scaling_kit.redis import RedisError
 from scaling_kit.testing import running, wait_until
+from tests.jobs.journal import Journal
 from tests.jobs.proxy import Proxy
 from tests.scheduler.candidates import Candidate, Candidates, candidates
 from tests.scheduler.queue import ticks
@@ -108,6 +109,20 @@ def test_leader_terminated__exits_0_and_hands_over_before_the_lease_runs_out() -
         group.wait_for_leader(other_than=first)
         assert len(members.fetch_members()) == 1
         wait_for_ticks(2)
+        assert_each_tick_once()
+
+
+def test_leader_terminated_while_it_enqueues__ends_that_first_and_hands_over(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "journal")
+    with started(2, lease_seconds=60, environment={"TICKING_SLOW_JOURNAL": str(journal.path)}) as group:
+        first = group.wait_for_leader()
+        count = len(journal.executions())
+        wait_until(lambda: len(journal.executions()) > count, what="it is enqueuing")
+        first.process.terminate()
+        assert first.process.wait(timeout=20) == 0
+        assert all(run.ended_at for run in journal.executions() if run.pid == first.process.pid)
+        group.wait_for_leader(other_than=first)
+        wait_for_ticks(1)
         assert_each_tick_once()
 
 

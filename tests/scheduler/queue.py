@@ -1,5 +1,6 @@
 """A queue of the tests: what any task backend that can prepare a job looks like to the scheduler."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,7 @@ from django.conf import settings
 
 from scaling_kit.prepared import PreparedJob
 from scaling_kit.redis import Purpose, client, key
+from tests.jobs.journal import Journal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +50,19 @@ class PlainTask:
 
     def enqueue(self, *args: Any) -> None:
         self.enqueued.append(args)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SlowTask:
+    """A task that takes long to enqueue itself, and says so in a file."""
+
+    journal: Journal
+    seconds: float
+
+    def enqueue(self) -> None:
+        self.journal.note("started", "enqueue")
+        time.sleep(self.seconds)
+        self.journal.note("ended", "enqueue")
 
 
 def waiting(schedule: str = "") -> list[str]:
