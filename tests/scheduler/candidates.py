@@ -13,15 +13,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
+from django.test import override_settings
 
 from scaling_kit import members
+from scaling_kit.embedded import Valkey, free_port
 from scaling_kit.lease import Lease
 from scaling_kit.redis import Purpose, RedisError, client
 from scaling_kit.scheduler.status import LEASE
-from scaling_kit.testing import die_with_parent, wait_until
+from scaling_kit.testing import die_with_parent, running, wait_until
 from tests.jobs.proxy import Proxy
+from tests.scheduler.queue import wait_for_ticks
 
 ROOT = Path(__file__).parents[2]
 
@@ -136,3 +140,18 @@ def candidates(
         yield group
     finally:
         group.end()
+
+
+@contextmanager
+def started(count: int, *, lease_seconds: float, **options: Any) -> Iterator[Candidates]:
+    """`manage.py runscheduler`, several times; up and ticking."""
+    with candidates(count, lease_seconds=lease_seconds, **options) as group:
+        wait_for_ticks(1)
+        yield group
+
+
+@contextmanager
+def redis_of_its_own(folder: Path, *, persistent: bool = True) -> Iterator[tuple[Valkey, subprocess.Popen[bytes]]]:
+    server = Valkey(folder=folder, port=free_port(), persistent=persistent)
+    with override_settings(SCALING_KIT_REDIS_URL=server.url), running(server) as process:
+        yield server, process
