@@ -135,7 +135,12 @@ class Book:
             yield Entry(schedule=schedule, tick=int(tick), enqueued_at=at, life=self.life)
 
     def judge(self, first: int, last: int, *, lost_with_the_data: Iterable[int] = ()) -> Verdict:
-        """What became of the ticks from `first` to `last`."""
+        """What became of the ticks from `first` to `last`.
+
+        While nobody leads, nothing is enqueued; as soon as somebody does, every schedule is attended. So a gap of
+        "latest" was made up for if the "all" that is attended last was not attended between the first tick that was
+        left out and the one that ended the gap.
+        """
         wanted = set(range(first, last + 1)) - set(lost_with_the_data)
         entries = [entry for entry in self.entries if first <= entry.tick <= last]
         by_schedule: dict[str, list[Entry]] = {}
@@ -144,7 +149,7 @@ class Book:
         complete = {name: found for name, found in by_schedule.items() if name.startswith("all-")}
         coalescing = {name: found for name, found in by_schedule.items() if name.startswith("latest-")}
         attended_at = [entry.enqueued_at for entry in complete[max(complete, key=_number)]]
-        gaps = [gap for found in coalescing.values() for gap in _gaps(found)]
+        gaps = [gap for found in coalescing.values() for gap in _gaps(found) if not wanted.isdisjoint(range(*gap)[1:])]
         return Verdict(
             expected=len(wanted) * len(complete),
             lost=sum(len(wanted - {entry.tick for entry in found}) for found in complete.values()),
@@ -160,7 +165,6 @@ def _number(schedule: str) -> int:
 
 
 def _gaps(entries: Iterable[Entry]) -> Iterable[tuple[int, int]]:
-    """Between which ticks others were left out. One that was enqueued at a moment when the gap was over already,
-    though none of its ticks was, tells of a gap that nobody made up for."""
+    """Between which ticks others were left out."""
     ticks = sorted(entry.tick for entry in entries)
     return [(before, after) for before, after in pairwise(ticks) if after - before > 1]
