@@ -1,148 +1,121 @@
 """Real scheduler processes, schedules of one second, and faults: no tick twice, none lost."""
 
-import os
+import random
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import pairwise
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
-from django.test import override_settings
 
-from scaling_kit import embedded, members
-from scaling_kit.redis import RedisError
-from scaling_kit.scheduler.status import snapshot
-from scaling_kit.testing import die_with_parent, running, wait_until
-from tests.scheduler.queue import ticks
-
-ROOT = Path(__file__).parents[2]
-Process = subprocess.Popen[bytes]
-
-
-def start(lease_seconds: float) -> Process:
-    environment = {
-        **os.environ,
-        "TICKING_KEY_PREFIX": settings.SCALING_KIT_KEY_PREFIX,
-        "TICKING_LEASE_SECONDS": str(lease_seconds),
-        "TICKING_REDIS_URL": settings.SCALING_KIT_REDIS_URL,
-    }
-    command = [sys.executable, "-m", "django", "runscheduler", "--settings", "tests.scheduler.project"]
-    return subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=die_with_parent)
+from scaling_kit.testing import running, wait_until
+from tests.jobs.proxy import Proxy
+from tests.scheduler.candidates import Candidate, Candidates, redis_of_its_own, started
+from tests.scheduler.queue import assert_each_tick_once, gaps, ticks, wait_for_ticks
 
 
 @contextmanager
-def started(count: int, *, lease_seconds: float) -> Iterator[list[Process]]:
-    """`manage.py runscheduler`, several times; up and ticking."""
-    processes = [start(lease_seconds) for _ in range(count)]
-    try:
-        wait_until(lambda: len(members.fetch_members()) == count and ticks("all"), timeout_seconds=20)
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+def started_by_proxies(count: int, *, lease_seconds: float) -> Iterator[Candidates]:
+    """Each with a way to Redis of its own."""
+    with ExitStack() as stack:
 
+        def proxy() -> Proxy:
+            return stack.enter_context(Proxy(settings.SCALING_KIT_REDIS_URL))
 
-def leader(processes: list[Process]) -> Process | None:
-    name = snapshot()["leader"]
-    return next((process for process in processes if members.member_id(process.pid) == name), None)
-
-
-def wait_for_leader(processes: list[Process], *, other_than: Process | None = None) -> Process:
-    def found() -> Process | None:
-        one = leader(processes)
-        return one if one is not other_than else None
-
-    found_one = wait_until(found)
-    assert found_one is not None
-    return found_one
-
-
-def wait_for_ticks(count: int) -> None:
-    """Until so many more ticks have been enqueued."""
-
-    def last() -> int:
-        try:
-            return max(ticks("all"), default=0)
-        except RedisError:
-            return 0
-
-    until = wait_until(last) + count
-    wait_until(lambda: last() >= until, timeout_seconds=20)
-
-
-def assert_each_tick_once() -> None:
-    every = ticks("all")
-    assert every == list(range(every[0], every[0] + len(every))), "catch_up=all: none twice, none lost, in order"
-    coalesced = ticks("latest")
-    assert coalesced == sorted(set(coalesced)), "catch_up=latest: none twice"
-    assert abs(coalesced[-1] - every[-1]) <= 1
-
-
-def gaps(schedule: str) -> list[int]:
-    found = ticks(schedule)
-    return [later - earlier for earlier, later in pairwise(found) if later - earlier > 1]
-
-
-def test_three_candidates__one_leads() -> None:
-    with started(3, lease_seconds=5) as processes:
-        wait_for_ticks(4)
-        states = wait_until(lambda: sorted(member["state"] for member in members.fetch_members()))
-        assert states == ["leader", "standby", "standby"]
-        assert wait_for_leader(processes)
-        assert_each_tick_once()
+        yield stack.enter_context(started(count, lease_seconds=lease_seconds, each_by=proxy))
 
 
 def test_leader_killed__another_makes_up_for_the_gap() -> None:
-    with started(2, lease_seconds=2) as processes:
-        first = wait_for_leader(processes)
+    with started(2, lease_seconds=2) as group:
+        first = group.wait_for_leader()
         first.kill()
-        wait_for_leader(processes, other_than=first)
+        group.wait_for_leader(other_than=first)
         wait_for_ticks(2)
         assert_each_tick_once()
 
 
-def test_leader_terminated__exits_0_and_hands_over_before_the_lease_runs_out() -> None:
-    with started(2, lease_seconds=60) as processes:
-        first = wait_for_leader(processes)
-        first.terminate()
-        assert first.wait(timeout=10) == 0
-        wait_for_leader(processes, other_than=first)
-        assert len(members.fetch_members()) == 1
+@pytest.mark.parametrize("cut_off", [Proxy.silent, Proxy.refusing], ids=["packets-held-back", "refused"])
+def test_leader_cut_off_from_redis__another_leads_and_what_it_sent_is_refused(cut_off: Callable[[Proxy], Any]) -> None:
+    with started_by_proxies(2, lease_seconds=1) as group:
+        first = group.wait_for_leader()
+        assert first.proxy
+        with cut_off(first.proxy):
+            second = group.wait_for_leader(other_than=first)
+            wait_for_ticks(2)
         wait_for_ticks(2)
         assert_each_tick_once()
+        assert group.leader() is second
+        assert len(group.alive) == 2
 
 
-def test_leader_paused_past_its_lease__enqueues_nothing_when_it_wakes() -> None:
-    with started(2, lease_seconds=1) as processes:
-        first = wait_for_leader(processes)
-        first.send_signal(signal.SIGSTOP)
-        wait_for_leader(processes, other_than=first)
-        wait_for_ticks(3)
-        first.send_signal(signal.SIGCONT)
-        wait_for_ticks(3)
+def test_replies_to_the_leader_lost__no_tick_lost_or_twice() -> None:
+    with started_by_proxies(2, lease_seconds=5) as group:
+        proxy = group.wait_for_leader().proxy
+        assert proxy
+        sieve = proxy.lose_every(lambda request, reply: b"EVALSHA" in request[:32] and b"cron-" in request, nth=2)
+        wait_until(lambda: sieve.caught >= 4, timeout_seconds=30, what="claims were done whose replies were lost")
+        wait_for_ticks(1)
         assert_each_tick_once()
-        assert [process.poll() for process in processes] == [None, None]
 
 
 def test_redis_killed_and_restarted__the_processes_stay_and_catch_up(tmp_path: Path) -> None:
-    server = embedded.Valkey(folder=tmp_path, port=embedded.free_port())
-    with (
-        override_settings(SCALING_KIT_REDIS_URL=server.url),
-        running(server) as first_run,
-        started(2, lease_seconds=2) as processes,
-    ):
-        wait_for_ticks(2)
+    with redis_of_its_own(tmp_path) as (server, first_run), started(2, lease_seconds=1) as group:
         first_run.kill()
         first_run.wait()
-        with pytest.raises(TimeoutError):
-            wait_until(server.is_ready, timeout_seconds=3)
+        time.sleep(2.5)  # past the lease; the fault lasts so long
         with running(server):
-            wait_for_ticks(5)
+            wait_for_ticks(3)
             assert_each_tick_once()
             assert gaps("latest"), "the ticks of the gap became one"
-            assert [process.poll() for process in processes] == [None, None]
+            assert len(group.alive) == 2
+
+
+def test_redis_restarted_without_its_data__every_schedule_starts_anew(tmp_path: Path) -> None:
+    with redis_of_its_own(tmp_path, persistent=False) as (server, first_run), started(2, lease_seconds=1) as group:
+        before = ticks("all")
+        first_run.kill()
+        first_run.wait()
+        restarted_at = int(time.time())
+        with running(server):
+            wait_for_ticks(2)
+            assert ticks("all")[0] > max(before[-1], restarted_at - 1), "no back-fill, and nothing of before again"
+            assert_each_tick_once()
+            assert len(group.alive) == 2
+
+
+def test_redis_hung__nobody_leads_meanwhile_and_the_gap_is_made_up_for(tmp_path: Path) -> None:
+    with redis_of_its_own(tmp_path) as (_, process), started(2, lease_seconds=1) as group:
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(3)  # the fault lasts so long; there is nothing to wait for
+        process.send_signal(signal.SIGCONT)
+        wait_for_ticks(2)
+        assert_each_tick_once()
+        assert len(group.alive) == 2
+
+
+def test_storm_of_pauses_and_kills__no_tick_lost_or_twice() -> None:
+    dice = random.Random(4)
+    with started(3, lease_seconds=1, environment={"TICKING_PAIRS": "3"}) as group:
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            victim = _awake(group, dice)
+            if dice.random() < 0.2:
+                victim.kill()
+                group.start()
+            else:
+                victim.pause()
+                time.sleep(dice.uniform(0.2, 1.5))
+                victim.resume()
+            time.sleep(dice.uniform(0.0, 0.5))
+        wait_for_ticks(2)
+        for number in ("", "2-", "3-"):
+            assert_each_tick_once(number)
+
+
+def _awake(group: Candidates, dice: random.Random) -> Candidate:
+    """Rather the leader than another."""
+    leader = group.leader()
+    return leader if leader and leader.is_alive and dice.random() < 0.7 else dice.choice(list(group.alive))

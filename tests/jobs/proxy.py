@@ -1,11 +1,14 @@
-"""A connection to Redis that is cut at the worst moment: after the server has done it, before it could say so."""
+"""A connection to Redis that is cut at the worst moment: after the server has done it, before it could say so.
+
+Or cut off for a while, as by a network that loses packets, or by a wall that refuses connections.
+"""
 
 import select
 import socket
 import socketserver
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,6 +36,26 @@ class Trap:
             return self._left < self._times
 
 
+class Sieve(Trap):
+    """Cuts the connection of each `nth` exchange that is meant, for ever."""
+
+    def __init__(self, is_meant: Exchange, nth: int) -> None:
+        super().__init__(is_meant, 1, 0)
+        self._nth = nth
+        self._seen = 0
+
+    @property
+    def caught(self) -> int:
+        return self._seen // self._nth
+
+    def catches(self, request: bytes, reply: bytes) -> bool:
+        with self._counting:
+            if not self._is_meant(request, reply):
+                return False
+            self._seen += 1
+            return self._seen % self._nth == 0
+
+
 class Proxy(socketserver.ThreadingTCPServer):
     """Forwards to the server of a `redis://` URL whatever is sent to `url`."""
 
@@ -43,6 +66,10 @@ class Proxy(socketserver.ThreadingTCPServer):
         parts = urlsplit(server_url)
         self.server_address_behind = (parts.hostname, parts.port)
         self.trap = Trap(lambda request, reply: False, 1, 0)
+        self.passes = threading.Event()
+        self.passes.set()
+        self.accepts = True
+        self.connected: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Connection)
         self.url = f"redis://127.0.0.1:{self.server_address[1]}{parts.path}"
 
@@ -59,18 +86,50 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.trap = Trap(is_meant, nth, times)
         return self.trap
 
+    def lose_every(self, is_meant: Exchange, *, nth: int) -> Sieve:
+        """Swallow the reply to each `nth` exchange from now on that is meant, and cut its connection."""
+        self.trap = sieve = Sieve(is_meant, nth)
+        return sieve
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Hold whatever is sent, either way, for the length of a `with` block; then deliver it, as TCP does."""
+        self.passes.clear()
+        try:
+            yield
+        finally:
+            self.passes.set()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """Cut every connection, and each new one, for the length of a `with` block."""
+        self.accepts = False
+        for connection in list(self.connected):
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
+        try:
+            yield
+        finally:
+            self.accepts = True
+
 
 class _Connection(socketserver.BaseRequestHandler):
     server: Proxy
 
     def handle(self) -> None:
-        with suppress(OSError), socket.create_connection(self.server.server_address_behind) as behind:
-            self._forward(behind)
+        self.server.connected.add(self.request)
+        try:
+            if self.server.accepts:
+                with suppress(OSError), socket.create_connection(self.server.server_address_behind) as behind:
+                    self._forward(behind)
+        finally:
+            self.server.connected.discard(self.request)
 
     def _forward(self, behind: socket.socket) -> None:
         request, answered = b"", True
         while True:
             readable, _, _ = select.select([self.request, behind], [], [])
+            self.server.passes.wait()
             if self.request in readable:
                 data = self.request.recv(1 << 20)
                 request, answered = data if answered else request + data, False

@@ -12,3 +12,4 @@ SCALING_KIT_KEY_PREFIX = os.environ["TICKING_KEY_PREFIX"]
 SCALING_KIT_SCHEDULER_LEASE_SECONDS = float(os.environ["TICKING_LEASE_SECONDS"])
 if "TICKING_DATABASE_URL" in os.environ:
     DATABASES = {"default": dj_database_url.parse(os.environ["TICKING_DATABASE_URL"])}
+SCALING_KIT_MEMBER_TTL_SECONDS = float(os.environ.get("TICKING_MEMBER_TTL_SECONDS", "15"))
