@@ -101,7 +101,8 @@ class Ticker:
         """Claim what is due. Returns the seconds until the next tick. Raises a connection failure of Redis."""
         try:
             self._stay_up_to_date(lease)
-            while lease.is_held and (due := self._due(lease.now())):
+            until = lease.now()  # what becomes due meanwhile comes next time: the lease wants to be renewed
+            while lease.is_held and (due := self._due(until)):
                 self._attend(due, lease)
         except BaseException:
             self._epoch = 0  # begin anew: what was in hand is not on the agenda

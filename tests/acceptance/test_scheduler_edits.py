@@ -1,27 +1,21 @@
 """Schedules edited in the admin, and real scheduler processes: an edit takes effect within 2 s, whoever leads."""
 
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import connection
 from django.test import Client
 from django.urls import reverse
 
-from scaling_kit import members
 from scaling_kit.scheduler import schedule
 from scaling_kit.scheduler.admin import ScheduleForm
 from scaling_kit.scheduler.models import StoredSchedule
 from scaling_kit.scheduler.status import snapshot
-from scaling_kit.testing import die_with_parent, wait_until
-from tests.acceptance.test_scheduler_faults import ROOT, Process, wait_for_leader
+from scaling_kit.testing import wait_until
+from tests.scheduler.candidates import Candidates, started
 from tests.scheduler.queue import Task, ticks
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.urls("tests.scheduler.urls")]
@@ -36,24 +30,8 @@ def database_url() -> str:
     return f"postgres://{of['USER']}:{of['PASSWORD']}@{of['HOST']}:{of['PORT']}/{of['NAME']}"
 
 
-@contextmanager
-def schedulers(count: int, *, lease_seconds: float) -> Iterator[list[Process]]:
-    environment = {
-        **os.environ,
-        "TICKING_KEY_PREFIX": settings.SCALING_KIT_KEY_PREFIX,
-        "TICKING_LEASE_SECONDS": str(lease_seconds),
-        "TICKING_REDIS_URL": settings.SCALING_KIT_REDIS_URL,
-        "TICKING_DATABASE_URL": database_url(),
-    }
-    command = [sys.executable, "-m", "django", "runscheduler", "--settings", "tests.scheduler.project"]
-    processes = [subprocess.Popen(command, cwd=ROOT, env=environment, preexec_fn=die_with_parent) for _ in range(count)]
-    try:
-        wait_until(lambda: len(members.fetch_members()) == count and ticks("all"), timeout_seconds=20)
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+def schedulers(count: int) -> AbstractContextManager[Candidates]:
+    return started(count, lease_seconds=2, environment={"TICKING_DATABASE_URL": database_url()})
 
 
 @pytest.fixture(autouse=True)
@@ -123,12 +101,12 @@ def edit_everything(browser: Client, *, number: int) -> None:
 
 
 def test_edits__take_effect_within_2_seconds_also_after_the_leader_is_killed(browser: Client) -> None:
-    with schedulers(2, lease_seconds=2) as processes:
+    with schedulers(2) as group:
         edit_everything(browser, number=1)
         save(browser, "kept", seconds="1", overlap="allow")
-        first = wait_for_leader(processes)
+        first = group.wait_for_leader()
         first.kill()
-        wait_for_leader(processes, other_than=first)
+        group.wait_for_leader(other_than=first)
         assert_ticks_soon("kept", after=clock())
         edit_everything(browser, number=2)
         kept = ticks("kept")
@@ -136,11 +114,11 @@ def test_edits__take_effect_within_2_seconds_also_after_the_leader_is_killed(bro
 
 
 def test_edit_while_nobody_leads__is_what_the_next_leader_begins_with(browser: Client) -> None:
-    with schedulers(2, lease_seconds=2) as processes:
-        first = wait_for_leader(processes)
+    with schedulers(2) as group:
+        first = group.wait_for_leader()
         first.kill()
         act(browser, "disable", "latest")
-        wait_for_leader(processes, other_than=first)
+        group.wait_for_leader(other_than=first)
         assert_ticks_no_more("latest", after=clock() - WITHIN_SECONDS)
 
 
