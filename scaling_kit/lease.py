@@ -253,6 +253,7 @@ class Lease:
     def _give_up(self) -> None:
         if not self.is_held:
             logger.warning("lease lost while in use name=%s epoch=%s", self.name, self.epoch)
+            return  # nothing is left to be released
         try:
             self.release()
         except redis.RedisError as error:
