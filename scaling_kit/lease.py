@@ -178,13 +178,15 @@ class Lease:
     def wait_for_release(self, seconds: float) -> bool:
         """Wait until the holder gives the lease up, at most so long. Only a hint: the message may be lost.
 
-        The first call returns as soon as it has subscribed: the lease may have been released just before.
+        The first call returns True as soon as it has subscribed: the lease may have been released just before.
         Raises `redis.RedisError`, and subscribes anew at the next call.
         """
         try:
             if self._releases is None:
                 self._releases = self.client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
                 self._releases.subscribe(self.released_channel)
+                self._releases.get_message(timeout=seconds)  # that we are subscribed
+                return True
             return self._releases.get_message(timeout=seconds) is not None
         except redis.RedisError:
             self._unsubscribe()

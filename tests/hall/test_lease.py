@@ -110,6 +110,16 @@ def test_ttl_without_meaning__is_refused() -> None:
         lease(ttl_seconds=0)
 
 
+def test_wait_for_release__released_before_we_listened__is_not_missed() -> None:
+    first, second = lease(ttl_seconds=600), lease()
+    first.hold()
+    assert not second.hold()
+    first.release()
+    assert second.wait_for_release(30)
+    assert second.hold()
+    assert not second.wait_for_release(0.05), "nothing was released since"
+
+
 def test_wait_seconds__woken_by_the_release() -> None:
     with background(NIGHTLY) as let_go:
         threading.Timer(0.1, let_go.set).start()
