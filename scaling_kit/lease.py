@@ -126,11 +126,12 @@ class Lease:
             raise
 
     def renew(self) -> bool:
-        """Make the lease last longer if it has been ours since `epoch` began. Never acquires it: False if it is lost.
+        """Make the lease last longer if it has been ours since `epoch` began. Never acquires it: False if it is lost,
+        or was given up.
 
         Raises `redis.RedisError` when Redis does not answer; the lease then lasts as long as it did before.
         """
-        return self.epoch > 0 and self._ask(epoch=self.epoch)
+        return self.epoch > 0 and not self._is_released and self._ask(epoch=self.epoch)
 
     def _ask(self, *, epoch: int) -> bool:
         """Renew the lease of that epoch; with 0, of any, or acquire it."""
