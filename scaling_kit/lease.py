@@ -126,11 +126,12 @@ class Lease:
             raise
 
     def renew(self) -> bool:
-        """Make the lease last longer if it has been ours since `epoch` began. Never acquires it: False if it is lost.
+        """Make the lease last longer if it has been ours since `epoch` began. Never acquires it: False if it is lost,
+        or was given up.
 
         Raises `redis.RedisError` when Redis does not answer; the lease then lasts as long as it did before.
         """
-        return self.epoch > 0 and self._ask(epoch=self.epoch)
+        return self.epoch > 0 and not self._is_released and self._ask(epoch=self.epoch)
 
     def _ask(self, *, epoch: int) -> bool:
         """Renew the lease of that epoch; with 0, of any, or acquire it."""
@@ -178,13 +179,15 @@ class Lease:
     def wait_for_release(self, seconds: float) -> bool:
         """Wait until the holder gives the lease up, at most so long. Only a hint: the message may be lost.
 
-        The first call returns as soon as it has subscribed: the lease may have been released just before.
+        The first call returns True as soon as it has subscribed: the lease may have been released just before.
         Raises `redis.RedisError`, and subscribes anew at the next call.
         """
         try:
             if self._releases is None:
                 self._releases = self.client.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
                 self._releases.subscribe(self.released_channel)
+                self._releases.get_message(timeout=seconds)  # that we are subscribed
+                return True
             return self._releases.get_message(timeout=seconds) is not None
         except redis.RedisError:
             self._unsubscribe()
@@ -253,6 +256,7 @@ class Lease:
     def _give_up(self) -> None:
         if not self.is_held:
             logger.warning("lease lost while in use name=%s epoch=%s", self.name, self.epoch)
+            return  # nothing is left to be released
         try:
             self.release()
         except redis.RedisError as error:

@@ -11,7 +11,7 @@ from django.conf import settings
 from scaling_kit.testing import isolated_keys, running
 from tests import settings as test_settings
 
-# The same examples in every run. To look further: pytest --hypothesis-profile=search
+# The same examples in every run. To look further: pytest --hypothesis-profile=search --timeout=0
 hypothesis.settings.register_profile("kit", derandomize=True, database=None, deadline=None)
 hypothesis.settings.register_profile("search", max_examples=20_000, database=None, deadline=None, print_blob=True)
 hypothesis.settings.load_profile("kit")

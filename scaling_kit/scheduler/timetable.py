@@ -104,7 +104,7 @@ class Cron:
 
     def _matches(self, after: datetime) -> Iterator[datetime]:
         """The matching times of a wall clock that is never changed. cronsim knows of clock changes too, but its
-        wildcards go wrong when they are at midnight or by half an hour, and it reads six fields by other rules.
+        wildcards go wrong when one is not at a full hour or not by one, and it reads six fields by other rules.
         """
         from cronsim import CronSim
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import redis
@@ -109,6 +110,16 @@ def test_ttl_without_meaning__is_refused() -> None:
         lease(ttl_seconds=0)
 
 
+def test_wait_for_release__released_before_we_listened__is_not_missed() -> None:
+    first, second = lease(ttl_seconds=600), lease()
+    first.hold()
+    assert not second.hold()
+    first.release()
+    assert second.wait_for_release(30)
+    assert second.hold()
+    assert not second.wait_for_release(0.05), "nothing was released since"
+
+
 def test_wait_seconds__woken_by_the_release() -> None:
     with background(NIGHTLY) as let_go:
         threading.Timer(0.1, let_go.set).start()
@@ -163,17 +174,20 @@ def test_renew__never_acquires() -> None:
     assert one.fetch_holder() is None
 
 
-def test_redis_away__the_body_goes_on_and_sees_that_its_lease_ran_out(
-    tmp_path: object, caplog: pytest.LogCaptureFixture
+def test_redis_away__bodies_go_on_and_see_when_their_lease_runs_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    valkey = Valkey(folder=tmp_path, port=free_port(), persistent=False)  # type: ignore[arg-type]
+    valkey = Valkey(folder=tmp_path, port=free_port(), persistent=False)
+    own = client(Purpose.SCRIPT, valkey.url)
     with running(valkey) as server:
-        own = Lease("test", client=client(Purpose.SCRIPT, valkey.url), ttl_seconds=0.8)
-        with own.held(renewed=True) as held:
+        long, short = Lease("long", client=own), Lease("short", client=own, ttl_seconds=0.4)
+        with long.held(renewed=True) as still_held, short.held(renewed=True) as lost:
             server.kill()
-            wait_until(lambda: not held.is_held)
-        assert "lease not released, it runs out by itself" in caplog.text
-        with pytest.raises(redis.RedisError), own.held():
+            wait_until(lambda: not lost.is_held)
+            still_held.check()
+        assert "lease lost while in use name=short" in caplog.text
+        assert "lease not released, it runs out by itself name=long" in caplog.text
+        with pytest.raises(redis.RedisError), long.held():
             pass
 
 

@@ -212,6 +212,21 @@ def test_lease__one_holder_and_epochs_that_never_go_back() -> None:
     contend(Lease, examples=hypothesis.settings().max_examples)
 
 
+def test_release_given_up_by_its_sender__is_not_undone_by_renewing() -> None:
+    """Found by the machine, but only when it searched for long."""
+    network = Network(client(Purpose.SCRIPT))
+    lease = Lease("test", client=network)  # type: ignore[arg-type]
+    lease.hold()
+    network.is_stuck = True
+    with pytest.raises(redis.RedisError):
+        lease.release()
+    network.is_stuck = False
+    assert not lease.renew()
+    assert not lease.hold(), "another token, so the late release cannot end it; the old lease has to run out"
+    network.deliver_late()
+    assert lease.hold()
+
+
 class ReleasesWithoutAsking(Lease):
     def release(self) -> bool:
         self.mark_lost()

@@ -28,7 +28,7 @@ def ticking(crontab: Crontab, zone: ZoneInfo) -> Cron:
     return Cron(expression=str(crontab), tz=zone.key)
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(askings())
 def test_ticks__are_those_of_a_walk_through_every_minute(asking: tuple[Crontab, ZoneInfo, int]) -> None:
     crontab, zone, after = asking
@@ -43,7 +43,6 @@ def test_ticks__are_those_of_a_walk_through_every_minute(asking: tuple[Crontab, 
     assert found == expected
 
 
-@settings(max_examples=100)
 @given(askings(), st.integers(1, 12))
 def test_latest__is_the_end_of_that_walk(asking: tuple[Crontab, ZoneInfo, int], limit: int) -> None:
     crontab, zone, after = asking
@@ -53,7 +52,6 @@ def test_latest__is_the_end_of_that_walk(asking: tuple[Crontab, ZoneInfo, int], 
         assert latest(ticking(crontab, zone), after=after, until=until, limit=limit) == expected
 
 
-@settings(max_examples=100)
 @given(askings())
 def test_ticks__are_later_in_order_and_the_same_after_a_restart_at_any_of_them(
     asking: tuple[Crontab, ZoneInfo, int],
