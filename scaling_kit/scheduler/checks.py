@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.core.checks import Warning as CheckWarning
-from django.db import router
+from django.db import DatabaseError, connections, router
 
 from scaling_kit.extras import check_installed, missing
 from scaling_kit.scheduler import stored
@@ -61,7 +61,8 @@ def check_settings(**_: Any) -> list[CheckMessage]:
 @register(Tags.database)
 def check_stored(databases: Sequence[str] | None = None, **_: Any) -> list[CheckMessage]:
     """W007: a row of the table that cannot run. Only with `check --database`."""
-    if router.db_for_read(StoredSchedule) not in (databases or ()) or missing(["cronsim"]):
+    alias = router.db_for_read(StoredSchedule)
+    if alias not in (databases or ()) or missing(["cronsim"]) or not _is_migrated(alias):
         return []
     return [
         CheckWarning(
@@ -72,6 +73,14 @@ def check_stored(databases: Sequence[str] | None = None, **_: Any) -> list[Check
         for one in stored.survey()
         if one.reason
     ]
+
+
+def _is_migrated(alias: str) -> bool:
+    """`migrate` runs this check before it makes the table."""
+    try:
+        return StoredSchedule._meta.db_table in connections[alias].introspection.table_names()
+    except DatabaseError:
+        return False
 
 
 def _mistakes(schedule: Schedule) -> list[CheckMessage]:

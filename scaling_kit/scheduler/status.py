@@ -113,7 +113,7 @@ def _next_run_at(schedule: Schedule) -> float | None:
     delay = schedule.delay_seconds
     try:
         tick = next(schedule.timetable.ticks(time.time() - delay), None)
-    except ValueError:  # declared with a mistake, which is a system check
+    except (ValueError, OverflowError):  # declared with a mistake, which is a system check
         return None
     return None if tick is None else tick + delay
 

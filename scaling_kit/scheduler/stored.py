@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 # A leader whose database does not answer goes on with what it knows, after at most this share of its lease.
 SHARE_OF_THE_LEASE = 0.2
+MOST_JITTER_SECONDS = 7 * 24 * 3600
 REVISION_TTL_SECONDS = 30 * 24 * 3600
 # A job that was run by hand is called `cron-<name>-now-<epoch>`.
 BY_HAND = "-now"
@@ -243,6 +244,8 @@ def surveyed(rows: Sequence[Row]) -> list[Found]:
     """What these rows make of the declared schedules, which come first. Only rows that are new are looked into."""
     declared = {one.name: one for one in discovered()}
     by_name = {row.name: row for row in rows}
+    for name in _understood.keys() - by_name.keys():
+        _understood.pop(name, None)
     found = [_declared(one, by_name.get(one.name)) for one in discovered()]
     taken = {one.slug for one in declared.values()}
     for row in rows:
@@ -273,8 +276,9 @@ def _looked_into(row: Row, declared: Schedule | None) -> Found:
     origin = Origin.CHANGED if declared else Origin.STORED if row.task else Origin.GONE
     try:
         found = Found(name=row.name, origin=origin, schedule=understood(row, declared))
-    except UnfitError as error:
-        found = Found(name=row.name, origin=origin, schedule=None, reason=str(error))
+    except Exception as error:  # nothing that a row holds may stop the others
+        reason = str(error) if isinstance(error, UnfitError) else repr(error)
+        found = Found(name=row.name, origin=origin, schedule=None, reason=reason)
     _understood[row.name] = seen, declared, found
     return found
 
@@ -355,6 +359,8 @@ def _validate(schedule: Schedule) -> None:
         raise UnfitError(f"expression: {error}", "expression") from error
     except InvalidScheduleError as error:
         raise UnfitError(str(error), str(error).partition(":")[0]) from error
+    if schedule.jitter_seconds > MOST_JITTER_SECONDS:
+        raise UnfitError(f"jitter_seconds: {schedule.jitter_seconds:g} is more than a week", "jitter_seconds")
 
 
 def _check_call(schedule: Schedule) -> None:

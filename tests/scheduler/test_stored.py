@@ -128,6 +128,7 @@ UNFIT = [
     ({"seconds": 0}, "seconds", "must be a whole number"),
     ({"seconds": 1, "catch_up": "some"}, "catch_up", "is none of skip, latest, all"),
     ({"seconds": 1, "grace_seconds": -1.0}, "grace_seconds", "is not above 0"),
+    ({"seconds": 1, "jitter_seconds": 1e9}, "jitter_seconds", "more than a week"),
     ({"seconds": 1, "args": {"a": 1}}, "args", "is not a list"),
     ({"seconds": 1, "kwargs": [1]}, "kwargs", "is not an object"),
     ({"seconds": 1, "args": [1, 2]}, "args", "too many positional arguments"),
@@ -202,6 +203,7 @@ def test_table_not_migrated__the_declared_ones_run(caplog: pytest.LogCaptureFixt
             assert [one.name for one in stored.current()] == ["sweep", "poll"]
         with transaction.atomic():
             assert len(stored.survey()) == 2
+            assert not run_checks(tags=["database"], databases=["default"]), "as the first `migrate` runs them"
             assert connection.is_usable(), "the missing table has not broken the transaction"
     finally:
         with connection.schema_editor() as editor:
