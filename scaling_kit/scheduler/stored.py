@@ -8,6 +8,7 @@ import inspect
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -161,40 +162,54 @@ def _announce(new: str) -> None:
 class Table:
     """The rows, as last read. What a database does wrong must not stop the schedules that are known."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, abandon_after_seconds: float = 30.0) -> None:
+        self.abandon_after_seconds = abandon_after_seconds
         self.rows: Sequence[Row] = []
         self.version = 0
-        """Counts the readings that found something new; they may end later than somebody waited for them."""
+        """Changes with what was read, which may be later than somebody waited for it."""
         self._is_readable = True
         self._reading: threading.Thread | None = None
+        self._began_at = 0.0
+        self._is_outdated = False
 
     def read(self) -> Sequence[Row]:
         """The rows, or those last known. Never raises."""
-        try:
-            rows = _fetch_rows()
-        except Exception as error:  # the driver's own errors, a database that is not configured, a table not migrated
-            self._say(error)
-        else:
-            self._say(None)
-            self.version += rows != self.rows
-            self.rows = rows
+        self._take(_attempt())
         return self.rows
 
     def read_within(self, seconds: float) -> Sequence[Row]:
         """As `read()`, with a connection that is closed again, and by those last known when it takes longer."""
-        if self._reading is None or not self._reading.is_alive():
-            self._reading = threading.Thread(target=self._read_and_close, name="scaling_kit-schedules", daemon=True)
-            self._reading.start()
+        if self._is_reading():
+            self._is_outdated = True  # it may have begun before what we are asked for
+            return self.rows
+        self._began_at = time.monotonic()
+        self._reading = threading.Thread(target=self._read_and_close, name="scaling_kit-schedules", daemon=True)
+        self._reading.start()
         self._reading.join(seconds)
         if self._reading.is_alive():
             self._say(TimeoutError(f"no answer within {seconds:g} s"))
         return self.rows
 
+    def _is_reading(self) -> bool:
+        """Of a database that vanished without a word, a connection may wait for hours."""
+        is_recent = time.monotonic() < self._began_at + self.abandon_after_seconds
+        return is_recent and self._reading is not None and self._reading.is_alive()
+
     def _read_and_close(self) -> None:
-        try:
-            self.read()
-        finally:
-            db.connections.close_all()
+        answer = _attempt()
+        db.connections.close_all()
+        if self._reading is threading.current_thread():  # not abandoned
+            self._take(answer)
+            self.version += self._is_outdated
+            self._is_outdated = False
+
+    def _take(self, answer: list[Row] | Exception) -> None:
+        if isinstance(answer, Exception):
+            self._say(answer)
+            return
+        self._say(None)
+        self.version += answer != self.rows
+        self.rows = answer
 
     def _say(self, error: Exception | None) -> None:
         """Log that the table cannot be read, and that it can be again; once each."""
@@ -207,6 +222,13 @@ class Table:
 
 
 _table = Table()
+
+
+def _attempt() -> list[Row] | Exception:
+    try:
+        return _fetch_rows()
+    except Exception as error:  # the driver's own errors, a database that is not configured, a table not migrated
+        return error
 
 
 def _fetch_rows() -> list[Row]:

@@ -1,4 +1,6 @@
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -242,11 +244,29 @@ def test_database_hangs__the_leader_goes_on_and_sees_it_when_it_answers(settings
     with socket.create_server(("127.0.0.1", 0)) as deaf:
         with database_at(port=deaf.getsockname()[1]):
             assert [one.name for one in stored.current()] == ["sweep", "poll"]
+            began_at = time.monotonic()
+            for _ in range(10):
+                stored.current()
+            assert time.monotonic() - began_at < 0.1, "it waits once, not each time"
         before = stored.fetch_revision(redis)
         assert stored.fetch_revision(redis) == before
     store("report", task=TIDY, seconds=1)
     wait_until(lambda: len(stored.current()) == 3)
     assert stored.fetch_revision(redis) != before
+
+
+@pytest.mark.django_db(transaction=True)
+def test_database_that_vanished_without_a_word__is_asked_anew() -> None:
+    store("report", task=TIDY, seconds=1)
+    table = Table(abandon_after_seconds=0.2)
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        with database_at(port=deaf.getsockname()[1]):
+            assert table.read_within(0.1) == []
+        rows = wait_until(lambda: table.read_within(2.0))
+        assert [row.name for row in rows] == ["report"]
+        assert "scaling_kit-schedules" in [thread.name for thread in threading.enumerate()], "one still waits"
+    wait_until(lambda: "scaling_kit-schedules" not in [thread.name for thread in threading.enumerate()])
+    assert table.rows is rows, "what came too late is not taken"
 
 
 # --- telling the leader
