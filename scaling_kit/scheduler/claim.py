@@ -11,6 +11,7 @@ import enum
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import redis
@@ -170,6 +171,7 @@ def _is_same_database(url: str, other: str) -> bool:
     return _address(url) == _address(other)
 
 
+@lru_cache(maxsize=16)  # asked at each tick of each schedule
 def _address(url: str) -> tuple[object, ...]:
     parts = parse_url(url)  # type: ignore[no-untyped-call]
     host = parts.get("host", "localhost")
