@@ -42,11 +42,10 @@ def test_leader_cut_off_from_redis__another_leads() -> None:
         first = group.wait_for_leader()
         assert first.proxy
         with first.proxy.refusing():
-            second = group.wait_for_leader(other_than=first)
+            group.wait_for_leader(other_than=first)
             wait_for_ticks(2)
         wait_for_ticks(2)
         assert_each_tick_once()
-        assert group.leader() is second
         assert len(group.alive) == 2
 
 
@@ -55,12 +54,13 @@ def test_leader_cut_off_silently__its_claim_arrives_when_another_leads_and_is_re
         first = group.wait_for_leader()
         assert first.proxy
         with first.proxy.silent(from_request=b"cron-"):
-            second = group.wait_for_leader(other_than=first)
+            group.wait_for_leader(other_than=first)
             wait_for_ticks(1)
-        wait_until(lambda: members.fetch_totals().get("scheduler.fenced"), what="the claim was refused")
+        wait_until(
+            lambda: members.fetch_totals().get("scheduler.fenced"), timeout_seconds=30, what="the claim is refused"
+        )
         wait_for_ticks(1)
         assert_each_tick_once()
-        assert group.leader() is second
         assert len(group.alive) == 2
 
 
