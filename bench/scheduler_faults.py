@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ from django.conf import settings
 settings.configure(SECRET_KEY="only-for-the-bench", USE_TZ=True, SCALING_KIT_KEY_PREFIX="sk")
 django.setup()
 
+from bench.race.processes import unwind_on_signals  # noqa: E402
 from bench.ticking import report  # noqa: E402
 from bench.ticking.faults import QUICK, Plan, Scenario, scenarios  # noqa: E402
 
@@ -36,7 +36,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="short, to see that it works")
     parser.add_argument("--logs", type=Path, help="keep what the candidates logged in this folder")
     options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    unwind_on_signals()
     plan = QUICK if options.quick else Plan()
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = options.logs or Path(name)

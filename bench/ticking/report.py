@@ -20,7 +20,7 @@ HEADINGS = (
     "another leads after, s",
     "latest tick, s late",
     "alive",
-    "beside it",
+    "seen",
     "cron-cluster 1.1.3",
 )
 

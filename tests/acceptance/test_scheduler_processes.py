@@ -108,7 +108,7 @@ def test_leader_paused_past_its_lease__enqueues_nothing_when_it_wakes() -> None:
 def test_two_applications_on_one_redis__each_has_a_leader_and_all_its_ticks() -> None:
     with ExitStack() as stack:
         with override_settings(SCALING_KIT_KEY_PREFIX=f"{settings.SCALING_KIT_KEY_PREFIX}-other"):
-            other = stack.enter_context(started(1, lease_seconds=1))
+            other = stack.enter_context(started(1, lease_seconds=15))
             other_leader = other.wait_for_leader()
         group = stack.enter_context(started(2, lease_seconds=1))
         group.wait_for_leader().kill()
@@ -121,7 +121,7 @@ def test_two_applications_on_one_redis__each_has_a_leader_and_all_its_ticks() ->
 
 
 def test_cluster_status__shows_who_leads_and_in_which_epoch_and_forgets_who_was_killed() -> None:
-    with started(2, lease_seconds=1, environment={"TICKING_MEMBER_TTL_SECONDS": "2"}) as group:
+    with started(2, lease_seconds=2, environment={"TICKING_MEMBER_TTL_SECONDS": "2"}) as group:
         first = group.wait_for_leader()
         shown = wait_until(lambda: _schedulers_shown(leader=first))
         assert [shown[one.name]["state"] for one in group.all].count("standby") == 1

@@ -68,6 +68,7 @@ class Proxy(socketserver.ThreadingTCPServer):
         self.trap = Trap(lambda request, reply: False, 1, 0)
         self.passes = threading.Event()
         self.passes.set()
+        self._silent_from = b""
         self.accepts = True
         self.connected: set[socket.socket] = set()
         super().__init__(("127.0.0.1", 0), _Connection)
@@ -92,13 +93,23 @@ class Proxy(socketserver.ThreadingTCPServer):
         return sieve
 
     @contextmanager
-    def silent(self) -> Iterator[None]:
-        """Hold whatever is sent, either way, for the length of a `with` block; then deliver it, as TCP does."""
-        self.passes.clear()
+    def silent(self, *, from_request: bytes = b"") -> Iterator[None]:
+        """Hold whatever is sent, either way, for the length of a `with` block; then deliver it, as TCP does.
+
+        `from_request`: only once a request has this in it, which is the first to be held.
+        """
+        self._silent_from = from_request
+        if not from_request:
+            self.passes.clear()
         try:
             yield
         finally:
+            self._silent_from = b""
             self.passes.set()
+
+    def look_at(self, request: bytes) -> None:
+        if self._silent_from and self._silent_from in request:
+            self.passes.clear()
 
     @contextmanager
     def refusing(self) -> Iterator[None]:
@@ -129,13 +140,15 @@ class _Connection(socketserver.BaseRequestHandler):
         request, answered = b"", True
         while True:
             readable, _, _ = select.select([self.request, behind], [], [])
-            self.server.passes.wait()
             if self.request in readable:
                 data = self.request.recv(1 << 20)
+                self.server.look_at(data)
+                self.server.passes.wait()
                 request, answered = data if answered else request + data, False
                 behind.sendall(data)
             elif behind in readable:
                 data = behind.recv(1 << 20)
+                self.server.passes.wait()
                 if not answered and self.server.trap.catches(request, data):
                     return
                 answered = True

@@ -128,26 +128,19 @@ class Candidates:
 
 
 @contextmanager
-def candidates(
-    count: int, *, lease_seconds: float, each_by: Callable[[], Proxy] | None = None, **options: object
+def started(
+    count: int, *, lease_seconds: float, each_by: Callable[[], Proxy] | None = None, **options: Any
 ) -> Iterator[Candidates]:
-    """So many, up, one of them leading. `each_by` makes a proxy for each."""
-    group = Candidates(lease_seconds=lease_seconds, **options)  # type: ignore[arg-type]
+    """So many, up, one of them leading and ticking. `each_by` makes a proxy for each."""
+    group = Candidates(lease_seconds=lease_seconds, **options)
     try:
         for _ in range(count):
             group.start(proxy=each_by() if each_by else None)
         group.wait_until_joined()
+        wait_for_ticks(1)
         yield group
     finally:
         group.end()
-
-
-@contextmanager
-def started(count: int, *, lease_seconds: float, **options: Any) -> Iterator[Candidates]:
-    """`manage.py runscheduler`, several times; up and ticking."""
-    with candidates(count, lease_seconds=lease_seconds, **options) as group:
-        wait_for_ticks(1)
-        yield group
 
 
 @contextmanager
