@@ -18,9 +18,10 @@ from django.utils.html import format_html, format_html_join
 from scaling_kit.redis import RedisError
 from scaling_kit.scheduler import claim, outlook, status, stored, wording
 from scaling_kit.scheduler.models import StoredSchedule
+from scaling_kit.scheduler.rows import Row, UnfitError, understood
 from scaling_kit.scheduler.run_now import run_now
 from scaling_kit.scheduler.schedule import Schedule, discovered
-from scaling_kit.scheduler.stored import BY_HAND, Found, Origin, Row, UnfitError
+from scaling_kit.scheduler.stored import BY_HAND, Found, Origin
 from scaling_kit.scheduler.timetable import Cron
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class ScheduleForm(ModelForm):
 
     def _check(self, row: Row) -> None:
         declared = {one.name: one for one in discovered()}
-        schedule = stored.understood(row, declared.get(row.name))
+        schedule = understood(row, declared.get(row.name))
         if row.tz and not isinstance(schedule.timetable, Cron):
             raise UnfitError("tz: seconds are counted from the epoch, in whatever time zone", "tz")
         if row.name not in declared:

@@ -13,8 +13,9 @@ from scaling_kit.lease import Lease
 from scaling_kit.redis import Purpose, client, key
 from scaling_kit.scheduler import claim, schedule, status, stored
 from scaling_kit.scheduler.models import StoredSchedule
+from scaling_kit.scheduler.rows import Row, UnfitError, understood
 from scaling_kit.scheduler.run_now import run_now
-from scaling_kit.scheduler.stored import Found, Origin, Table, UnfitError, UnknownScheduleError
+from scaling_kit.scheduler.stored import Found, Origin, Table, UnknownScheduleError
 from scaling_kit.scheduler.ticker import Ticker
 from scaling_kit.scheduler.timetable import Cron, Interval
 from scaling_kit.testing import wait_until
@@ -147,9 +148,9 @@ UNFIT = [
 
 @pytest.mark.parametrize(("fields", "field", "reason"), UNFIT)
 def test_unfit__names_field_and_reason(fields: dict[str, Any], field: str, reason: str) -> None:
-    row = stored.Row(**{"name": "report", "task": TIDY, **fields})
+    row = Row(**{"name": "report", "task": TIDY, **fields})
     with pytest.raises(UnfitError, match=reason) as refused:
-        stored.understood(row, None)
+        understood(row, None)
     assert refused.value.field == field
 
 
@@ -401,4 +402,4 @@ def test_rows_that_cannot_run__are_warned_of_by_a_check_of_the_database() -> Non
 
 
 def test_task_that_is_stored__is_the_one_declared() -> None:
-    assert stored.understood(stored.Row("report", task=TIDY, seconds=1), None).task is tidy
+    assert understood(Row("report", task=TIDY, seconds=1), None).task is tidy

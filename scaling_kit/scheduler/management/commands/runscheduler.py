@@ -25,9 +25,10 @@ from scaling_kit.lease import Lease, NotHeldError
 from scaling_kit.redis import Purpose, RedisError, UnreachableError, client, ensure_reachable, redacted
 from scaling_kit.scheduler import claim, outlook, status, stored, wording
 from scaling_kit.scheduler.conf import settings
+from scaling_kit.scheduler.rows import UnfitError
 from scaling_kit.scheduler.run_now import run_now
 from scaling_kit.scheduler.schedule import Schedule, discovered
-from scaling_kit.scheduler.stored import UnfitError, UnknownScheduleError
+from scaling_kit.scheduler.stored import UnknownScheduleError
 from scaling_kit.scheduler.ticker import Ticker
 
 logger = logging.getLogger(__name__)
