@@ -74,6 +74,7 @@ def steady(folder: Path, seconds: float) -> Result:
 def killed(folder: Path, times: int, *, lease_seconds: float = LEASE_SECONDS) -> Result:
     with staged(folder, 3, lease_seconds=lease_seconds) as stage:
         for _ in range(times):
+            stage.wait_for_any_moment()
             with stage.fault():
                 stage.kill(stage.leader())
             stage.group.start()
@@ -87,6 +88,7 @@ def terminated(folder: Path, times: int) -> Result:
         statuses = []
         for _ in range(times):
             leader = stage.leader()
+            stage.wait_for_any_moment()
             with stage.fault():
                 leader.process.terminate()
             statuses.append(leader.process.wait())
@@ -100,6 +102,7 @@ def terminated(folder: Path, times: int) -> Result:
 def paused(folder: Path) -> Result:
     with staged(folder, 3) as stage:
         leader = stage.leader()
+        stage.wait_for_any_moment()
         with stage.fault():
             leader.pause()
         time.sleep(3 * LEASE_SECONDS)
@@ -111,6 +114,7 @@ def paused(folder: Path) -> Result:
 def server_killed(folder: Path, seconds: float) -> Result:
     """With its append-only file: it comes back with all it had acknowledged."""
     with staged(folder, 3) as stage:
+        stage.wait_for_any_moment()
         with stage.fault(recovery_from_end=True):
             stage.stop_server()
             time.sleep(seconds)
@@ -135,6 +139,7 @@ def server_killed_without_persistence(folder: Path, seconds: float) -> Result:
 
 def server_hung(folder: Path) -> Result:
     with staged(folder, 3) as stage:
+        stage.wait_for_any_moment()
         with stage.fault(recovery_from_end=True):
             stage.process.send_signal(signal.SIGSTOP)
             time.sleep(5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -46,6 +47,7 @@ class Stage:
     killed: int = 0
     recovered: list[float | None] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    dice: random.Random = field(default_factory=lambda: random.Random(5))
 
     def begin(self) -> None:
         """From here on it counts."""
@@ -56,6 +58,10 @@ class Stage:
         """So many ticks of now have been enqueued: whatever was missed has been made up for before."""
         until = math.ceil(time.time()) + QUIET_TICKS
         wait_until(lambda: self.book.last_tick() >= until, timeout_seconds=PATIENCE_SECONDS, what="ticks go on")
+
+    def wait_for_any_moment(self) -> None:
+        """Faults do not wait for a tick, as the bench does."""
+        time.sleep(self.dice.random())
 
     def wait_for_mid_second(self) -> None:
         """No tick is under way, so that it is plain which of them the fault concerns."""

@@ -32,6 +32,7 @@ READ_EVERY_SECONDS = 30.0
 # Claims in one round trip: few enough that the lease is looked at in between.
 PER_ROUND_TRIP = 250
 NEVER = float("inf")
+TAKES_NO_WRITES = (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError)
 
 
 class Progress:
@@ -197,6 +198,8 @@ class Ticker:
     def _answered(
         self, progress: Progress, one: Claim, answer: tuple[Outcome, State] | redis.ResponseError, lease: Lease
     ) -> None:
+        if isinstance(answer, TAKES_NO_WRITES):
+            raise answer  # it is the same for all of them
         if isinstance(answer, redis.ResponseError):
             logger.error("tick failed schedule=%s tick=%s error=%r", progress.schedule.name, one.tick, answer)
             self._put(progress, lease.now() + AFTER_A_FAILURE_SECONDS)

@@ -4,6 +4,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from redis.exceptions import OutOfMemoryError
 
 from scaling_kit.lease import Lease
 from scaling_kit.redis import Purpose, client
@@ -104,6 +105,25 @@ def test_redis_error_for_one__does_not_hold_up_the_others(lease: Lease, caplog: 
     Ticker(lambda: schedules).run(lease)
     assert len(ticks("sweep")) == 1
     assert "tick failed schedule=spoilt" in caplog.text
+
+
+def test_redis_takes_no_writes__is_nobody_s_own_failure_and_all_are_still_due(
+    lease: Lease, caplog: pytest.LogCaptureFixture
+) -> None:
+    schedules = [a_schedule(f"many-{number}", timetable=Interval(seconds=10)) for number in range(3)]
+    for schedule in schedules:
+        absent_since(lease, 20, schedule.name)
+    ticker = Ticker(lambda: schedules)
+    ticker._stay_up_to_date(lease)
+    lease.client.config_set("maxmemory", 1)
+    try:
+        with pytest.raises(OutOfMemoryError):
+            ticker.run(lease)
+    finally:
+        lease.client.config_set("maxmemory", 0)
+    ticker.run(lease)
+    assert len(waiting("many")) == 3
+    assert "tick failed" not in caplog.text
 
 
 def test_connection_lost_in_mid_run__what_was_due_is_still_due(lease: Lease) -> None:
