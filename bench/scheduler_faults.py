@@ -22,7 +22,12 @@ from pathlib import Path
 import django
 from django.conf import settings
 
-settings.configure(SECRET_KEY="only-for-the-bench", USE_TZ=True, SCALING_KIT_KEY_PREFIX="sk")
+settings.configure(
+    SECRET_KEY="only-for-the-bench",
+    USE_TZ=True,
+    INSTALLED_APPS=["scaling_kit", "scaling_kit.scheduler"],
+    SCALING_KIT_KEY_PREFIX="sk",
+)
 django.setup()
 
 from bench.race.processes import unwind_on_signals  # noqa: E402
