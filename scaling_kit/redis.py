@@ -78,6 +78,7 @@ class _GuardedRedis(redis.Redis):
 OnConnect = Callable[[redis.Connection], None]
 
 _clients: dict[tuple[int, Purpose, str, bool, OnConnect | None], redis.Redis] = {}
+_of_the_parent: list[object] = []
 _lock = threading.Lock()
 
 
@@ -115,9 +116,12 @@ def _greet(on_connect: OnConnect, connection: redis.Connection) -> None:
 
 
 def _forget_clients_of_the_parent() -> None:
-    global _lock
+    global _lock, _clients
     _lock = threading.Lock()  # the parent may have held it at the moment of the fork
-    _clients.clear()
+    # Kept, and never touched: a client that is collected closes its pool, whose lock another thread of the parent may
+    # have held at that moment, and which nobody here would ever release.
+    _of_the_parent.append(_clients)
+    _clients = {}
 
 
 os.register_at_fork(after_in_child=_forget_clients_of_the_parent)

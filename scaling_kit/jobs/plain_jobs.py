@@ -44,6 +44,11 @@ class PlainJobWorker(rq.worker.SimpleWorker):
         finally:
             self.executions.pop(execution.id, None)
 
+    def is_forked(self) -> None:
+        """We are in a child: the parent's connections, and their locks, are not ours."""
+        self._is_horse = True
+        self.connection = queues.connection(self.queues[0].name)
+
     def will_be_stopped(self, job_id: str) -> None:
         """How the job in hand ends was somebody's wish, and no failure to be retried."""
         self._stopped_job_id = job_id

@@ -146,7 +146,7 @@ class ForkRunner(Runner):
             die_with(parent)
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the worker waits for us
-            self._performer.plain._is_horse = True
+            self._performer.plain.is_forked()
             self._performer.perform(claimed)
             status = 0
         except BaseException:

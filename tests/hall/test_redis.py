@@ -1,6 +1,8 @@
 import os
 import signal
+import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,32 @@ def _answers(redis_client: redis.Redis) -> bool:
     except redis.RedisError:
         time.sleep(0.05)
         return False
+
+
+def test_fork_while_another_thread_holds_a_pool__the_child_does_not_wait_for_it() -> None:
+    """A worker forks for a job while its heartbeat is in a pool; a child that waited would never end."""
+    pool, held, done = client(Purpose.SCRIPT).connection_pool, threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with pool._lock:
+            held.set()
+            done.wait(20)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of forking with threads: that is what this is about
+        child = os.fork()
+    if child == 0:
+        os._exit(0 if client(Purpose.SCRIPT).ping() else 1)
+    try:
+        ended, status = wait_until(lambda: (found := os.waitpid(child, os.WNOHANG))[0] and found, timeout_seconds=5)
+        assert (ended, status) == (child, 0)
+    except TimeoutError:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        raise
+    finally:
+        done.set()
+        thread.join()
