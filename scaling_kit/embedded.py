@@ -8,6 +8,7 @@ Needs the extra `scaling_kit[embedded]`.
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import socket
 import stat
@@ -15,12 +16,14 @@ import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
 LOOPBACK = "127.0.0.1"
+PORTS = (15000, 32767)
 
 
 class Server(Protocol):
@@ -41,11 +44,16 @@ class Server(Protocol):
 
 
 def free_port() -> int:
-    """A TCP port on loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port on loopback that was free a moment ago.
+
+    Below those that the kernel gives to outgoing connections (from 32768 on Linux, 49152 by RFC 6335): a port that it
+    picked for us could be the local end of anyone's connection before our server has started.
+    """
+    while True:
+        port = random.SystemRandom().randint(*PORTS)  # tests may have seeded the others alike
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((LOOPBACK, port))
+            return port
 
 
 def accepts(port: int) -> bool:

@@ -19,9 +19,7 @@ def demo() -> Iterator[Demo]:
     """One running demo for all tests: a photo is picked every second, a lease lasts two."""
     with tempfile.TemporaryDirectory(prefix="scaling_kit-demo-") as folder:
         Path(folder).chmod(0o755)  # PostgreSQL runs as another user when the tests run as root
-        running = Demo(Path(folder), PHOTO_OF_THE_MINUTE_SECONDS="1", SCHEDULER_LEASE_SECONDS="2")
-        running.start()
-        try:
+        with Demo(Path(folder), PHOTO_OF_THE_MINUTE_SECONDS="1", SCHEDULER_LEASE_SECONDS="2") as running:
+            running.start()
             yield running
-        finally:
             running.stop()

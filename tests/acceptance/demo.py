@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+
+import psutil
 
 from scaling_kit.embedded import free_port
 from scaling_kit.testing import wait_until
@@ -37,19 +41,39 @@ class Demo:
         self._environment = {**os.environ, **environment}
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, timeout_seconds: float = 90) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def start(self, *, timeout_seconds: float = 150) -> None:
         command = [sys.executable, "-m", "demo_project", "--port", str(self.port), "--run-folder", str(self.folder)]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*command, *self._options], cwd=REPOSITORY, env=self._environment, stdout=log, stderr=subprocess.STDOUT
             )
-        wait_until(self._announced, timeout_seconds=timeout_seconds, what=f"the demo is up, see {self.log}")
+        try:
+            wait_until(self._announced, timeout_seconds=timeout_seconds)
+        except TimeoutError as error:
+            error.add_note(self._last_lines())
+            raise
 
-    def stop(self, *, timeout_seconds: float = 60) -> int:
-        """SIGTERM, as Ctrl-C; return the exit status."""
+    def stop(self, number: signal.Signals = signal.SIGTERM, *, timeout_seconds: float = 60) -> int:
+        """Ask it to end; return the exit status."""
         assert self._process is not None
-        self._process.terminate()
+        self._process.send_signal(number)
         return self._process.wait(timeout=timeout_seconds)
+
+    def kill(self) -> None:
+        """kill -9 of the runner; nothing if it has ended."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def descendants(self) -> list[psutil.Process]:
+        assert self._process is not None
+        return psutil.Process(self._process.pid).children(recursive=True)
 
     def run_python(self, script: str, *, stdin: str = "") -> str:
         """Run a script in a process of its own with the demo's settings; return what it printed."""
@@ -78,5 +102,8 @@ class Demo:
     def _announced(self) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise RuntimeError(f"The demo ended with {self._process.returncode}:\n{self.log.read_text()[-5000:]}")
+            raise RuntimeError(f"The demo ended with {self._process.returncode}:\n{self._last_lines()}")
         return f"Photo wall: {self.url}" in self.log.read_text()
+
+    def _last_lines(self) -> str:
+        return self.log.read_text()[-5000:]

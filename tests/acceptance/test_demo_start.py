@@ -8,16 +8,16 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from scaling_kit.cluster import run_folder
 from scaling_kit.embedded import free_port
-from scaling_kit.testing import wait_until
+from tests.acceptance.demo import Demo
 from tests.acceptance.processes import assert_gone
 
 ROOT = Path(__file__).parents[2]
 NOBODY_THERE = "127.0.0.1:1"
+SMALL = ("--no-seed", "--web=1", "--websocket=1", "--workers=1")
 
 
 @pytest.mark.parametrize(
@@ -61,26 +61,17 @@ def folder() -> Iterator[Path]:
 
 
 def test_demo_killed__leaves_no_process_and_starts_again(folder: Path) -> None:
-    first = running(folder)
-    processes = psutil.Process(first.pid).children(recursive=True)
-    names = {
-        name for process in processes for name in ("postgres", "rclone", "valkey-server") if name in process.name()
-    }
-    assert len(names) == 3
-    first.kill()
-    first.wait()
-    assert_gone(processes, within_seconds=3)
-    second = running(folder)
-    second.send_signal(signal.SIGINT)
-    assert second.wait(timeout=30) == 0
-
-
-def running(folder: Path) -> "subprocess.Popen[bytes]":
-    log = folder / "demo.log"
-    with log.open("wb") as output:
-        demo = subprocess.Popen(command(folder), cwd=ROOT, env=given(), stdout=output, stderr=subprocess.STDOUT)
-    wait_until(lambda: "Photo wall: " in log.read_text(), timeout_seconds=60, what=f"the demo is up, see {log}")
-    return demo
+    with Demo(folder, options=SMALL) as demo:
+        demo.start()
+        processes = demo.descendants()
+        names = {
+            name for process in processes for name in ("postgres", "rclone", "valkey-server") if name in process.name()
+        }
+        assert len(names) == 3
+        demo.kill()
+        assert_gone(processes, within_seconds=3)
+        demo.start()
+        assert demo.stop(signal.SIGINT) == 0
 
 
 def start(folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -90,8 +81,7 @@ def start(folder: Path, **environment: str) -> "subprocess.CompletedProcess[str]
 
 
 def command(folder: Path) -> list[str]:
-    options = ["--run-folder", str(folder), "--port", str(free_port()), "--no-seed", "--web=1", "--websocket=1"]
-    return [sys.executable, "-m", "demo_project", *options, "--workers=1"]
+    return [sys.executable, "-m", "demo_project", "--run-folder", str(folder), "--port", str(free_port()), *SMALL]
 
 
 def given() -> dict[str, str]:
