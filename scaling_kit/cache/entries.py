@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeVar
 from django.utils import timezone, translation
 
 from scaling_kit import members
-from scaling_kit.cache import observer, tags, turns, unsent
+from scaling_kit.cache import observer, readings, turns, unsent
 from scaling_kit.cache.conf import settings
-from scaling_kit.cache.tags import Address, Reading
+from scaling_kit.cache.readings import Address, Reading
 from scaling_kit.conf import settings as hall
 from scaling_kit.redis import RedisError
 
@@ -64,7 +64,7 @@ def serve(
     if reason := _reason_to_bypass():
         return bypass(compute, reason)
     try:
-        reading = tags.read(address)
+        reading = readings.read(address)
     except RedisError as error:
         logger.debug("read failed family=%s error=%r", address.family, error)
         return bypass(compute, "redis")
@@ -111,7 +111,7 @@ def _miss(
     if refusal:
         return _bypassed(computed, refusal)
     try:
-        stored = tags.store(address, reading, computed.payload, read, timeout_seconds=timeout_seconds)
+        stored = readings.store(address, reading, computed.payload, read, timeout_seconds=timeout_seconds)
     except RedisError as error:
         logger.debug("store failed family=%s error=%r", address.family, error)
         return _bypassed(computed, "redis")

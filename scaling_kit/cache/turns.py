@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from scaling_kit.cache import tags
+from scaling_kit.cache import readings
 from scaling_kit.cache.conf import settings
-from scaling_kit.cache.tags import Address, Reading
+from scaling_kit.cache.readings import Address, Reading
 from scaling_kit.redis import RedisError
 
 POLL_SECONDS = 0.02
@@ -80,19 +80,19 @@ def _one_process(address: Address, reading: Reading, deadline: float) -> Iterato
         yield _read_again(address, reading)  # it may have been stored between our reading and our claim
     finally:
         with suppress(RedisError):  # then it expires
-            tags.release(address, token)
+            readings.release(address, token)
 
 
 def _claim(address: Address, reading: Reading, token: str) -> bool:
     with suppress(RedisError):
-        return not reading.claimed and tags.claim(address, token, seconds=settings.LEASE_SECONDS)
+        return not reading.claimed and readings.claim(address, token, seconds=settings.LEASE_SECONDS)
     return False
 
 
 def _wait_for_entry(address: Address, reading: Reading, deadline: float) -> Reading:
     with suppress(RedisError):
         while time.monotonic() < deadline:
-            reading = tags.read(address)
+            reading = readings.read(address)
             if reading.payload is not None or not reading.claimed:
                 break
             time.sleep(POLL_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311  (no secret)
@@ -101,7 +101,7 @@ def _wait_for_entry(address: Address, reading: Reading, deadline: float) -> Read
 
 def _read_again(address: Address, reading: Reading) -> Reading:
     with suppress(RedisError):
-        return tags.read(address)
+        return readings.read(address)
     return reading
 
 

@@ -17,7 +17,8 @@ from tests.library.models import Author, Book, Tag
 def cache_settings(settings: Any, keys_of_one_test: str) -> None:
     settings.ROOT_URLCONF = "tests.cache.views"
     settings.SCALING_KIT_CACHE_HEADER = True
-    tags._redis().connection_pool.disconnect()  # new connections meet this test's key prefix as a server's first time
+    # New connections meet this test's key prefix as a server's first time.
+    tags.redis_client().connection_pool.disconnect()
     Hooks.computed, Hooks.while_computing = 0, None
 
 

@@ -2,44 +2,44 @@
 
 import pytest
 
-from scaling_kit.cache import tags
-from scaling_kit.cache.tags import Address
+from scaling_kit.cache import readings, tags
+from scaling_kit.cache.readings import Address
 from scaling_kit.redis import Purpose, client, key
 
 HERE = Address(family="test", digest="1")
 
 
 def store(payload: bytes = b"1", *names: str) -> bool:
-    return tags.store(HERE, tags.read(HERE), payload, names, timeout_seconds=60)
+    return readings.store(HERE, readings.read(HERE), payload, names, timeout_seconds=60)
 
 
 def stored(*names: str) -> None:
     store(b"1", *names)
-    assert tags.read(HERE).payload == b"1"
+    assert readings.read(HERE).payload == b"1"
 
 
 def test_bumped__gone(keys_of_one_test: str) -> None:
     stored("a", "b")
     tags.bump({"c"})
-    assert tags.read(HERE).payload == b"1"
+    assert readings.read(HERE).payload == b"1"
     tags.bump({"b"})
-    assert tags.read(HERE).payload is None
+    assert readings.read(HERE).payload is None
 
 
 def test_bumped_after_the_reading__not_stored() -> None:
     stored("a")
-    reading = tags.read(HERE)
+    reading = readings.read(HERE)
     tags.bump({"a"})
-    assert not tags.store(HERE, reading, b"2", ["a"], timeout_seconds=60)
+    assert not readings.store(HERE, reading, b"2", ["a"], timeout_seconds=60)
 
 
 @pytest.mark.parametrize("evict", [True, False], ids=["tag evicted", "tag there"])
 def test_dependency_found_while_computing__a_bump_before_that_counts(evict: bool) -> None:
-    reading = tags.read(HERE)
+    reading = readings.read(HERE)
     tags.bump({"found later"})
     if evict:
         client(Purpose.SCRIPT).delete(key("cache", "tag", "found later"))
-    assert not tags.store(HERE, reading, b"1", ["found later"], timeout_seconds=60)
+    assert not readings.store(HERE, reading, b"1", ["found later"], timeout_seconds=60)
     assert store(b"2", "found later"), "the next time the tag is known"
 
 
@@ -47,7 +47,7 @@ def test_dependency_found_while_computing__a_bump_before_that_counts(evict: bool
 def test_key_lost__entry_not_believed(lost: tuple[str, ...]) -> None:
     stored("a")
     client(Purpose.SCRIPT).delete(key("cache", *lost))
-    assert tags.read(HERE).payload is None
+    assert readings.read(HERE).payload is None
 
 
 def test_sequence_lost__no_number_is_given_twice() -> None:
@@ -59,22 +59,22 @@ def test_sequence_lost__no_number_is_given_twice() -> None:
 def test_commit_in_flight__neither_believed_nor_stored() -> None:
     stored("a")
     client(Purpose.SCRIPT).set(key("cache", "tag", "a"), "17:1:99", px=60_000)
-    assert tags.read(HERE).payload is None
+    assert readings.read(HERE).payload is None
     assert not store(b"2", "a")
 
 
 def test_claimed__by_one_until_released() -> None:
-    assert tags.claim(HERE, "mine", seconds=5)
-    assert not tags.claim(HERE, "yours", seconds=5)
-    tags.release(HERE, "yours")
-    assert tags.read(HERE).claimed
-    tags.release(HERE, "mine")
-    assert not tags.read(HERE).claimed
+    assert readings.claim(HERE, "mine", seconds=5)
+    assert not readings.claim(HERE, "yours", seconds=5)
+    readings.release(HERE, "yours")
+    assert readings.read(HERE).claimed
+    readings.release(HERE, "mine")
+    assert not readings.read(HERE).claimed
 
 
 def test_every_key_but_two__has_an_end() -> None:
     stored("a")
-    tags.claim(HERE, "mine", seconds=5)
+    readings.claim(HERE, "mine", seconds=5)
     redis = client(Purpose.SCRIPT)
     endless = {name for name in redis.scan_iter(f"{key('cache')}*") if redis.ttl(name) < 0}
     assert endless <= {key("cache", "sequence"), key("cache", "run_id")}
@@ -82,5 +82,5 @@ def test_every_key_but_two__has_an_end() -> None:
 
 def test_entry_lives_longer_than_a_tag_does__tags_are_prolonged() -> None:
     tags.bump({"a"})
-    tags.store(HERE, tags.read(HERE), b"1", ["a"], timeout_seconds=10 * tags.TAG_SECONDS)
+    readings.store(HERE, readings.read(HERE), b"1", ["a"], timeout_seconds=10 * tags.TAG_SECONDS)
     assert client(Purpose.SCRIPT).ttl(key("cache", "tag", "a")) > 10 * tags.TAG_SECONDS
