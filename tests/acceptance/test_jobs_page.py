@@ -188,6 +188,7 @@ def test_evil_job__is_shown_as_text(
     )
     redis.hset(places.job_key(job_id), "worker_name", EVIL)
     page = opened(browser, site, "root", faults)
+    expect(page.locator("#live")).to_have_attribute("data-status", "open")
     page.get_by_role("tab", name="Failed").click()
     page.locator("#jobs a.task").first.click()
     expect(page.locator(".traceback").first).to_contain_text("<script>")
