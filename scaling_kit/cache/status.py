@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import redis
+from django.apps import apps
+from django.db import DatabaseError
 
 from scaling_kit import members
 from scaling_kit.cache import drops, inventory, statements, tags, unsent
@@ -151,8 +153,11 @@ def _in_flight(values: dict[str, bytes]) -> list[str]:
 
 
 def _outbox_waiting() -> int | None:
-    """Bumps of strict mode that are still rows of the database; None if there is no such table."""
-    return None
+    """Rows of strict mode's outbox: bumps that Redis has not heard of. None if there is no such table."""
+    try:
+        return int(apps.get_app_config("scaling_kit_cache").get_model("PendingBump")._default_manager.count())
+    except (LookupError, DatabaseError):
+        return None
 
 
 # ---- the server

@@ -14,6 +14,8 @@ from tests.cache.conftest import Library
 from tests.cache.stock import LIST, TOTALS
 from tests.library.models import Author, Book
 
+pytestmark = pytest.mark.django_db
+
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 
 

@@ -35,7 +35,7 @@ function lose(error) {
   const isSignedOut = error.status === 401 || error.status === 403;
   say("lost", isSignedOut ? "Signed out: reload the page" : "no answer");
   $("problem").hidden = isSignedOut;
-  setText($("problem"), error.code === "redis_unavailable" ? `${error.message} Responses are computed from the database meanwhile.` : error.message);
+  setText($("problem"), error.code === "redis_unavailable" ? "Redis does not answer. Meanwhile responses are computed from the database." : error.message);
 }
 
 function say(status, text) {
@@ -67,14 +67,14 @@ const sayRecently = (view) => (recently(view) === null ? "" : `last minute ${per
 const tiles = new Map();
 
 function drawFigures(status) {
-  const { hit, miss, bypass, bypass_reasons: reasons, entries, current, bytes, redis } = status;
+  const { hit, miss, bypass, bypass_reasons: reasons, entries, current, bytes, redis, latest_changes: changes } = status;
   const why = Object.entries(reasons).slice(0, MOST_REASONS).map(([reason, count]) => `${reason} ${number(count)}`);
   const atLeast = status.at_least ? "at least " : "";
   fillTile("Hit ratio", percent(status.hit_ratio), sayRecently("") || "since the counters began");
-  fillTile("Served", number(hit), `${number(miss)} computed, ${number(status.refused)} of them out of date at once`);
+  fillTile("Served", number(hit), `${number(miss)} computed${status.refused ? ` · ${number(status.refused)} out of date before stored` : ""}`);
   fillTile("Bypassed", number(bypass), why.join(" · "));
-  fillTile("Entries", `${status.at_least ? "≥ " : ""}${number(current)}`, `${atLeast}${size(bytes)}${entries > current ? ` with ${number(entries - current)} void ones` : ""}`);
-  fillTile("Invalidations", number(status.invalidation), status.enabled ? "" : "the cache is off");
+  fillTile("Entries", `${status.at_least ? "≥ " : ""}${number(current)}`, `${atLeast}${size(bytes)}${entries > current ? ` · ${number(entries - current)} more are void` : ""}`);
+  fillTile("Invalidations", number(status.invalidation), changes.length ? `last change ${relative(momentOf(changes[0]))}` : "");
   fillTile("Memory of Redis", redis.used_bytes === null ? "–" : size(redis.used_bytes), redis.used_bytes === null ? "it does not say" : `${redis.max_bytes ? `of ${size(redis.max_bytes)}` : "no maxmemory"} · ${redis.policy} · ${number(redis.evicted)} evicted`);
 }
 
@@ -145,10 +145,12 @@ const moduleOf = (view) => view.split(".").slice(0, view.split(".").findIndex((p
 // ---- changes
 
 function drawChanges({ latest_changes: changes, in_flight: inFlight }) {
-  place($("changes"), changes.map(({ tag, what, changed_at: at }) => change(tag, what, new Date(at * 1000).toISOString())));
+  place($("changes"), changes.map((each) => change(each.tag, each.what, momentOf(each))));
   $("in-flight").hidden = !inFlight.length;
   setText($("in-flight"), `Being committed: ${inFlight.join(", ")}`);
 }
+
+const momentOf = ({ changed_at: at }) => new Date(at * 1000).toISOString();
 
 const lines = new Map();
 
