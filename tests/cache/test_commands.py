@@ -17,7 +17,7 @@ from tests.cache import stock
 from tests.cache.stock import LIST
 from tests.library.models import Book
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)
 
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 

@@ -14,7 +14,7 @@ from tests.cache.conftest import Library
 from tests.cache.stock import LIST, TOTALS
 from tests.library.models import Author, Book
 
-pytestmark = pytest.mark.django_db
+pytestmark = pytest.mark.django_db(transaction=True)
 
 NOWHERE = "redis://:secret@127.0.0.1:1/0"
 
@@ -60,7 +60,6 @@ def test_entry_whose_tag_was_bumped__is_not_current() -> None:
     assert by_view()[TOTALS]["current"] == 0
 
 
-@pytest.mark.django_db(transaction=True)
 def test_real_entry__is_counted(library: Library) -> None:
     library.warm_up()
     found = status.snapshot(seconds=5)
@@ -77,7 +76,6 @@ def test_view_that_was_dropped__has_no_current_entries_and_the_others_keep_their
     assert {view: of["current"] for view, of in by_view().items()} == {LIST: 0, TOTALS: 1}
 
 
-@pytest.mark.django_db(transaction=True)
 def test_real_view_that_was_dropped__computes_anew(library: Library) -> None:
     library.warm_up()
     drops.drop({tags.of_view("tests.cache.views.BookViewSet.BookViewSet.list")})
