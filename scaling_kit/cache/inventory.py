@@ -14,8 +14,8 @@ from scaling_kit.cache.tags import key_of, keys_of
 MOST_ENTRIES = 20_000
 # One SCAN of so many keys, and two commands for each entry among them: 0.3 ms and 1 ms of the server's time.
 KEYS_AT_ONCE = 500
-# Where the tags of an entry are. Of a longer header the rest is not looked at.
-HEADER_BYTES = 4096
+# Where the tags of an entry are. The tags of a longer header that are beyond it are not looked at.
+HEADER_BYTES = 512
 
 _SPECIAL = re.compile(r"[*?\[\]\\]")  # in a pattern of SCAN; the prefix of keys is a setting
 
@@ -96,8 +96,10 @@ def _look(client: redis.Redis, keys: list[bytes]) -> dict[bytes, _Seen]:
 
 def _entry(key: bytes, length: int, start: bytes) -> _Seen | None:
     """None if it has expired meanwhile, or is none of ours."""
-    header = start.partition(b"\n")[0].decode(errors="replace")
-    stored_at, *tags = header.split(" ")
+    header, end, _ = start.partition(b"\n")
+    if not end:
+        header = header.rpartition(b" ")[0]  # the last tag is cut off
+    stored_at, *tags = header.decode(errors="replace").split(" ")
     if not stored_at.isdigit():
         return None
     family_id, _, _ = key.decode(errors="replace").removeprefix(f"{key_of('entry')}:").rpartition(":")

@@ -94,6 +94,14 @@ def test_look_that_is_out_of_time__says_at_least() -> None:
     assert [view["view"] for view in found["views"]] == [""]  # of no known view
 
 
+def test_entry_with_more_tags_than_are_looked_at__is_current() -> None:
+    names = [f"name-{number:03}" for number in range(100)]
+    stock.put(LIST, *names, size=5000)
+    assert by_view()[LIST]["current"] == 1
+    invalidate(names[0])
+    assert by_view()[LIST]["current"] == 0
+
+
 def test_prefix_with_signs_of_a_pattern__counts_its_own_keys_only() -> None:
     stock.put(LIST)
     with override_settings(SCALING_KIT_KEY_PREFIX="test-[a-z]*"):
