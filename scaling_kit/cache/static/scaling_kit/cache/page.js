@@ -101,10 +101,10 @@ function drawWarnings(warnings) {
 
 const rows = new Map();
 
-function drawViews({ views }) {
+function drawViews({ views, at_least: atLeast }) {
   for (const view of views) {
     if (!rows.has(view.view)) rows.set(view.view, makeRow(view));
-    fillRow(rows.get(view.view), view);
+    fillRow(rows.get(view.view), view, atLeast);
   }
   place($("views").tBodies[0], views.map((view) => rows.get(view.view).row));
   $("views").hidden = !views.length;
@@ -123,7 +123,7 @@ function makeRow({ view, label }) {
   return { row, bar, parts, ratio, recent, numbers, forget };
 }
 
-function fillRow({ bar, parts, ratio, recent, numbers, forget }, view) {
+function fillRow({ bar, parts, ratio, recent, numbers, forget }, view, atLeast) {
   for (const [name, part] of Object.entries(parts)) {
     part.style.flexGrow = view[name];
     part.hidden = !view[name];
@@ -134,10 +134,10 @@ function fillRow({ bar, parts, ratio, recent, numbers, forget }, view) {
   setText(numbers.hits, number(view.hit));
   setText(numbers.misses, number(view.miss));
   setText(numbers.bypassed, number(view.bypass));
-  setText(numbers.entries, number(view.current));
+  setText(numbers.entries, `${atLeast ? "≥ " : ""}${number(view.current)}`);
   numbers.entries.title = `${number(view.entries - view.current)} more are void, and in memory until their timeout`;
   setText(numbers.size, view.entries ? size(view.bytes) : "–");
-  if (forget) forget.disabled = !view.current;
+  if (forget) forget.disabled = !view.current && !atLeast; // there may be some that were not looked at
 }
 
 const moduleOf = (view) => view.split(".").slice(0, view.split(".").findIndex((part) => /^[A-Z]/.test(part))).join(".");
