@@ -5,7 +5,7 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, register
 
 from scaling_kit.cache.conf import settings
-from scaling_kit.extras import check_installed
+from scaling_kit.extras import check_installed, check_page
 
 
 @register("scaling_kit")
@@ -26,3 +26,9 @@ def check_durations(**_: Any) -> list[CheckMessage]:
         for name in ("TIMEOUT_SECONDS", "LEASE_SECONDS", "MAX_ENTRY_BYTES")
         if getattr(settings, name) <= 0
     ]
+
+
+@register("scaling_kit")
+def check_hall(**_: Any) -> list[CheckMessage]:
+    """E008: the page without the app it takes its looks from."""
+    return check_page("cache", "E008")

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeVar
 from django.utils import timezone, translation
 
 from scaling_kit import members
-from scaling_kit.cache import observer, readings, turns, unsent
+from scaling_kit.cache import observer, readings, tags, turns, unsent
 from scaling_kit.cache.conf import settings
 from scaling_kit.cache.readings import Address, Reading
 from scaling_kit.conf import settings as hall
@@ -105,7 +105,7 @@ def _miss(
 ) -> Served[T]:
     with observer.recording() as read:
         computed = compute()
-        read |= depends_on
+        read |= depends_on | {tags.of_view(address.family)}
     # Doubt once more: the computation may have written, or opened a transaction.
     refusal = computed.refusal or _reason_to_bypass() or _reason_of_size(computed.payload)
     if refusal:

@@ -8,6 +8,7 @@ entry, even if the computation had read it before and found out about the depend
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterable
 from urllib.parse import quote
@@ -26,6 +27,9 @@ SAME_SERVER = Script.beside(__file__, "same_server", idempotent=True)
 EPOCH = "*"
 """The tag that every entry has."""
 
+VIEW = "view."
+"""What the tags of views begin with."""
+
 TAG_SECONDS = 24 * 60 * 60
 """Tags outlive every entry that names them by at least this; an entry with a tag missing is not valid."""
 
@@ -34,6 +38,15 @@ Dependency = type[Model] | Model | str
 
 def of_table(table: str) -> str:
     return f"table.{quote(table.lower(), safe='')}"
+
+
+def of_view(family: str) -> str:
+    """The tag of whatever a view, or a cached function, has computed."""
+    return VIEW + family_id(family)
+
+
+def family_id(family: str) -> str:
+    return hashlib.sha256(family.encode()).hexdigest()[:12]
 
 
 def of(*what: Dependency) -> set[str]:
