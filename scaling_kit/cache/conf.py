@@ -14,6 +14,8 @@ class CacheSettings(conf.Settings, prefix="SCALING_KIT_CACHE_"):
     IGNORED_TABLES: tuple[str, ...] = ("django_session", "django_admin_log")
     # How long others wait for the one who computes an entry before they compute it themselves.
     LEASE_SECONDS: float = 2.0
+    # How far a replica may lag behind: what was read within so many seconds of a write is not stored.
+    LAG_SECONDS: float = 0.0
     # A larger body is sent, not stored.
     MAX_ENTRY_BYTES: int = 1_000_000
 

@@ -99,7 +99,8 @@ def _entry(key: bytes, length: int, start: bytes) -> _Seen | None:
     header, end, _ = start.partition(b"\n")
     if not end:
         header = header.rpartition(b" ")[0]  # the last tag is cut off
-    stored_at, *tags = header.decode(errors="replace").split(" ")
+    times, *tags = header.decode(errors="replace").split(" ")
+    stored_at = times.partition(";")[0]
     if not stored_at.isdigit():
         return None
     family_id, _, _ = key.decode(errors="replace").removeprefix(f"{key_of('entry')}:").rpartition(":")

@@ -52,6 +52,10 @@ def recording() -> Iterator[set[str]]:
             outer |= read
 
 
+def is_recording() -> bool:
+    return _recording.get() is not None
+
+
 def depend_on(tags: frozenset[str]) -> None:
     """Add to the current recording, if there is one, what was read from the cache instead of the database."""
     read = _recording.get()

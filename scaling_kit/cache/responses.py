@@ -130,12 +130,13 @@ class _Policy:
         sharers = self._sharers(request)
         compute = functools.partial(_compute, request, handle, is_public=sharers == [], covered=self._covered())
         reason = "vary" if sharers is None else audience.reason_to_bypass(request)
-        if reason:
-            return _finished(request, entries.bypass(compute, reason))
         view = type(audience.view_of(request))
+        family = f"{view.__module__}.{view.__qualname__}.{name}"
+        if reason:
+            return _finished(request, entries.bypass(family, compute, reason))
         served = entries.serve(
             entries.address(
-                f"{view.__module__}.{view.__qualname__}.{name}",
+                family,
                 sharers,
                 *audience.subject(request),
                 self._parameters(request),

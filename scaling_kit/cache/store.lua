@@ -1,9 +1,15 @@
 -- Store an entry unless what it was computed from may have changed since.
 -- KEYS: sequence, entry, tag, ...
--- ARGV: sequence before the computation, entry, its lifetime in ms, lifetime of a tag in ms.
+-- ARGV: sequence before the computation, entry, its lifetime in ms, lifetime of a tag in ms, and how many µs a bump must
+-- have been ago for a lagging replica to have shown it when it was read from; 0 without replicas.
 -- Returns 1 if stored.
 local sequence = redis.call('GET', KEYS[1])
 local current = sequence and 1 or 0
+local latest = tonumber(ARGV[1])
+if tonumber(ARGV[5]) > 0 then
+  local now = redis.call('TIME')
+  latest = math.min(latest, now[1] * 1000000 + now[2] - ARGV[5])
+end
 for i = 3, #KEYS do
   local bumped = redis.call('GET', KEYS[i])
   if not bumped and sequence then
@@ -15,7 +21,7 @@ for i = 3, #KEYS do
     redis.call('PEXPIRE', KEYS[i], ARGV[4])
   end
   -- What is not a number is a commit in flight.
-  if not tonumber(bumped or '') or tonumber(bumped) > tonumber(ARGV[1]) then
+  if not tonumber(bumped or '') or tonumber(bumped) > latest then
     current = 0
   end
 end

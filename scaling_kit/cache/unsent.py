@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable
 
 from scaling_kit import members
-from scaling_kit.cache import tags
+from scaling_kit.cache import signals, tags
 from scaling_kit.redis import BREAKER_SECONDS, RedisError
 
 logger = logging.getLogger(__name__)
@@ -28,6 +28,7 @@ def bump(names: Iterable[str]) -> None:
     if not wanted:
         return
     members.count("cache.invalidation")
+    signals.invalidated.send(sender=None, tags=wanted)
     try:
         tags.bump(wanted)
     except RedisError as error:
