@@ -14,6 +14,8 @@ class CacheSettings(conf.Settings, prefix="SCALING_KIT_CACHE_"):
     IGNORED_TABLES: tuple[str, ...] = ("django_session", "django_admin_log")
     # How long others wait for the one who computes an entry before they compute it themselves.
     LEASE_SECONDS: float = 2.0
+    # Path of a function of the request that returns the tenant's primary key, for `vary="tenant"`.
+    TENANT: str = ""
     # A larger body is sent, not stored.
     MAX_ENTRY_BYTES: int = 1_000_000
 
