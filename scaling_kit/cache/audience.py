@@ -97,7 +97,8 @@ def tenant_function() -> Callable[[Request], Any]:
         raise ImproperlyConfigured(f"SCALING_KIT_CACHE_TENANT = {path!r} cannot be imported: {error}") from error
     if not callable(function):
         raise ImproperlyConfigured(f"SCALING_KIT_CACHE_TENANT = {path!r} is {function!r}, not a function.")
-    return function
+    named: Callable[[Request], Any] = function
+    return named
 
 
 def plain(value: Any, said_by: str) -> Any:
@@ -139,7 +140,7 @@ def parameters(request: Request, wanted: frozenset[str] | None) -> Parameters:
     if wanted is None:
         return found
     # In the links of an answer, these lead to more answers of the same kind.
-    wanted |= {api_settings.URL_FORMAT_OVERRIDE, getattr(request.versioning_scheme, "version_param", None)}
+    wanted |= {str(api_settings.URL_FORMAT_OVERRIDE), getattr(request.versioning_scheme, "version_param", "")}
     return [(name, values) for name, values in found if name in wanted]
 
 
@@ -309,10 +310,8 @@ def _imported(path: str) -> Any:
 
 
 def _judges_objects(permission: Any) -> bool:
-    if isinstance(permission, AND | OR):
-        return _judges_objects(permission.op1) or _judges_objects(permission.op2)
-    if isinstance(permission, NOT):
-        return _judges_objects(permission.op1)
+    if isinstance(permission, AND | OR | NOT):
+        return any(map(_judges_objects, vars(permission).values()))  # what they combine
     ours = BasePermission.has_object_permission
     return getattr(type(permission), "has_object_permission", ours) is not ours
 

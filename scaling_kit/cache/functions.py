@@ -115,7 +115,9 @@ class CachedCoroutineFunction(CachedFunction[P, R]):
 
 def _ensure_function(function: Any) -> None:
     if not inspect.isfunction(function):
-        raise TypeError(f"cached is for functions, not for {function!r}. Put @staticmethod above @cached, not below it.")
+        raise TypeError(
+            f"cached is for functions, not for {function!r}. Put @staticmethod above @cached, not below it."
+        )
     name = f"{function.__module__}.{function.__qualname__}"
     is_in_class = "." in function.__qualname__.rpartition("<locals>.")[2]
     if is_in_class and next(iter(inspect.signature(function).parameters), "") in ("self", "cls"):

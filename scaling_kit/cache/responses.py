@@ -30,6 +30,7 @@ from scaling_kit.cache.audience import Parameters, Seen
 from scaling_kit.cache.conf import settings
 from scaling_kit.cache.entries import Computed, Served
 from scaling_kit.cache.policy import Policy
+from scaling_kit.cache.readings import Address
 from scaling_kit.cache.tags import Dependency
 
 Handler = TypeVar("Handler", bound=Callable[..., HttpResponseBase])
@@ -180,7 +181,11 @@ class ResponsePolicy(Policy):
         return getattr(view, "detail", None) is not False and audience.judges_objects(view)
 
     def _compute(
-        self, request: Request, parameters: Parameters, sharers: list[Any] | None, handle: Callable[[], HttpResponseBase]
+        self,
+        request: Request,
+        parameters: Parameters,
+        sharers: list[Any] | None,
+        handle: Callable[[], HttpResponseBase],
     ) -> Computed[HttpResponseBase]:
         with audience.as_addressed(request, parameters) as seen:
             response = handle()
@@ -217,9 +222,11 @@ _policy = functools.lru_cache(maxsize=1024)(ResponsePolicy)
 class StoredResponse(Response):
     """A response of REST framework, rendered some time ago. `data` is parsed when it is asked for, if it is JSON."""
 
-    template_name = context_data = using = content_type = _request = None
+    template_name: Any = None
+    context_data = using = content_type = None
     exception = False
-    _post_render_callbacks = ()
+    _request: Any = None
+    _post_render_callbacks: Any = ()
 
     def __init__(self, body: bytes, headers: dict[str, str]) -> None:
         HttpResponse.__init__(self, body, headers=headers)
@@ -276,7 +283,7 @@ def _request_among(args: Sequence[Any], handler: Callable[..., Any]) -> Request:
 
 def _address(
     request: Request, handler: Callable[..., Any], sharers: list[Any] | None, parameters: Parameters
-) -> entries.Address:
+) -> Address:
     view = type(audience.view_of(request))
     # A handler that calls another one is not to find its own entry there.
     name = f"{handler.__module__}.{handler.__qualname__}"
