@@ -12,7 +12,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from asgiref.sync import async_to_sync, markcoroutinefunction, sync_to_async
 from django.db import DEFAULT_DB_ALIAS
 
-from scaling_kit.cache import entries, observer, tags
+from scaling_kit.cache import entries, observer, readings, tags
 from scaling_kit.cache.entries import Computed
 from scaling_kit.cache.policy import Policy
 from scaling_kit.cache.readings import Address
@@ -67,6 +67,15 @@ class CachedFunction(Generic[P, R]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self._serve(self._function, args, kwargs)
 
+    def forget(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Have the next call with these arguments compute, in every process.
+
+        For a change that concerns one entry and that Django does not see. A call that is computing at this moment may
+        still store what it has found; `invalidate()` of a name in `depends_on` leaves no such gap.
+        Raises `redis.RedisError` if Redis did not take it.
+        """
+        readings.forget(self._address(args, kwargs))
+
     def _serve(self, function: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
         def compute() -> Computed[Any]:
             payload = self._dump(function(*args, **kwargs))
@@ -108,6 +117,10 @@ class CachedCoroutineFunction(CachedFunction[P, R]):
         super().__init__(function, policy)
         markcoroutinefunction(self)
         self._blocking: Callable[..., R] = async_to_sync(function)  # type: ignore[arg-type]
+
+    async def aforget(self, *args: P.args, **kwargs: P.kwargs) -> None:
+        """`forget` from a coroutine."""
+        await sync_to_async(self.forget)(*args, **kwargs)
 
     async def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
         return await sync_to_async(self._serve)(self._blocking, args, kwargs)

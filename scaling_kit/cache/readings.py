@@ -67,6 +67,11 @@ def store(address: Address, reading: Reading, payload: bytes, tags: Iterable[str
     return bool(stored)
 
 
+def forget(address: Address) -> None:
+    """Delete this entry. Who is computing it at this moment may still store it. Raises `redis.RedisError`."""
+    redis_client().delete(key_of("entry", address.digest))
+
+
 def claim(address: Address, token: str, *, seconds: float) -> bool:
     """Become the one who computes this entry, of all processes. Raises `redis.RedisError`."""
     return bool(redis_client().set(key_of("claim", address.digest), token, nx=True, px=round(seconds * 1000)))
