@@ -40,6 +40,7 @@ SHARERS = ("user", "public", "role", "tenant")
 # What a view may say its response varies by, since the address has it.
 COVERED_BY_ADDRESS = {"accept", "accept-language", "accept-encoding"}
 COVERED_BY_USER = COVERED_BY_ADDRESS | {"authorization"}
+CONDITIONS = ("HTTP_IF_NONE_MATCH", "HTTP_IF_MATCH", "HTTP_IF_MODIFIED_SINCE", "HTTP_IF_UNMODIFIED_SINCE")
 FORBIDDING_DIRECTIVES = {"private", "no-store", "no-cache"}
 
 
@@ -63,6 +64,7 @@ def cached_response(
     `timeout` in seconds.
     """
     policy = _policy(timeout=timeout, vary=vary, depends_on=tuple(depends_on), params=_names(params))
+    policy.ensure_usable()
 
     def decorate(handler: Handler) -> Handler:
         if inspect.iscoroutinefunction(handler):
@@ -138,6 +140,9 @@ class ResponsePolicy(Policy):
         super().__post_init__()
         if not callable(self.vary) and self.vary not in SHARERS:
             raise ValueError(f"vary={self.vary!r}: it must be one of {SHARERS}, or a function of the request")
+
+    def ensure_usable(self) -> None:
+        """Raise `ImproperlyConfigured` for what the settings would have to say."""
         if self.vary == "tenant":
             audience.tenant_function()
 
@@ -268,7 +273,7 @@ def _ensure_usable(cls: type[CachedViewSetMixin]) -> None:
     own = vars(cls).get("cache_actions", ())
     if isinstance(own, str) or (APIView in bases and not all(hasattr(cls, action) for action in own)):
         raise ImproperlyConfigured(f"{cls.__qualname__}.cache_actions = {own!r} is not a list of its actions.")
-    _policy_of(cls)
+    _policy_of(cls).ensure_usable()
 
 
 def _request_among(args: Sequence[Any], handler: Callable[..., Any]) -> Request:
@@ -289,7 +294,8 @@ def _address(
     name = f"{handler.__module__}.{handler.__qualname__}"
     is_function = view.__name__ == handler.__name__  # what `api_view` makes
     family = name if is_function else f"{view.__module__}.{view.__qualname__}.{handler.__name__}"
-    return entries.address(family, name, sharers, *audience.subject(request), parameters)
+    # Spelled by `repr`, three times as fast as JSON: this is on the way of every hit.
+    return entries.address(family, repr([name, sharers, audience.subject(request), parameters]))
 
 
 def _render(request: Request, response: HttpResponse) -> None:
@@ -348,6 +354,8 @@ def _finished(request: Request, served: Served[HttpResponseBase]) -> HttpRespons
 
 def _conditional(request: Request, response: HttpResponseBase) -> HttpResponseBase:
     """304 or 412, if that is what the request's conditions come to."""
+    if not any(condition in request._request.META for condition in CONDITIONS):
+        return response
     modified = response.get("Last-Modified")
     result: HttpResponseBase = get_conditional_response(  # type: ignore[assignment]
         request._request,

@@ -107,7 +107,11 @@ def by_method(request: Request) -> Response:
 @cached_response(vary="public")
 def dated(request: Request) -> HttpResponse:
     Hooks.run()
-    headers = {"Last-Modified": http_date(1_000_000), "Content-Location": "/dated/", "X-Total": str(Author.objects.count())}
+    headers = {
+        "Last-Modified": http_date(1_000_000),
+        "Content-Location": "/dated/",
+        "X-Total": str(Author.objects.count()),
+    }
     return JsonResponse({}, headers=headers)
 
 
