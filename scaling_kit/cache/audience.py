@@ -27,6 +27,7 @@ from rest_framework.request import Request
 from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
+from scaling_kit.cache import entries
 from scaling_kit.cache.conf import settings
 from scaling_kit.cache.policy import Policy
 
@@ -289,7 +290,6 @@ def _columns(model: type[Model]) -> tuple[str, ...]:
 
 def _granted(user: Any) -> Any:
     """The groups and the own permissions of a user, from an entry of their own: on a hit no SQL for them either."""
-    from scaling_kit.cache import entries
 
     def compute() -> entries.Computed[Any]:
         granted = [

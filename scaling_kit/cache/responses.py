@@ -150,7 +150,7 @@ class ResponsePolicy(Policy):
         self, handler: Callable[..., HttpResponseBase], args: Sequence[Any], kwargs: dict[str, Any]
     ) -> HttpResponseBase:
         request = _request_among(args, handler)
-        if request.method not in ("GET", "HEAD"):
+        if request._request.method not in ("GET", "HEAD"):
             return handler(*args, **kwargs)
         parameters = audience.parameters(request, self.params)
         sharers = self._sharers(request)

@@ -121,6 +121,17 @@ def empty(request: Request) -> Response:
     return Response()
 
 
+def moving(request: Request) -> str:
+    return "before" if Hooks.computed == 0 else "after"
+
+
+@api_view(["GET"])
+@cached_response(vary=moving)
+def moved_meanwhile(request: Request) -> Response:
+    Hooks.run()
+    return Response(Hooks.computed)
+
+
 @api_view(["GET"])
 @cached_response()
 def by_key(request: Request) -> Response:
@@ -145,6 +156,7 @@ urlpatterns = [
     path("dated/", dated),
     path("empty/", empty),
     path("by-key/", by_key),
+    path("moved-meanwhile/", moved_meanwhile),
     path("authors/<int:author_pk>/", include(nested.urls)),
     path("", include(router.urls)),
 ]

@@ -12,7 +12,7 @@ from django.test import AsyncClient, override_settings
 from rest_framework import generics, viewsets
 from rest_framework.test import APIClient
 
-from scaling_kit.cache import CachedViewSetMixin, cached_response
+from scaling_kit.cache import CachedViewSetMixin, audience, cached_response
 from tests.cache.conftest import Library
 from tests.cache.views import Hooks
 from tests.library.models import Author, Book
@@ -200,10 +200,14 @@ def test_mistake__said_at_import(mistake: Callable[[], Any], message: str) -> No
 
 
 def test_vary_function_that_returns_an_object__refused(library: Library) -> None:
-    from scaling_kit.cache import audience
-
     with pytest.raises(TypeError, match="Return a primary key"):
         audience.plain(library.author, "vary")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_became_someone_else_while_computing__not_stored() -> None:
+    client = APIClient()
+    assert [client.get("/moved-meanwhile/")["X-Cache"] for _ in range(3)] == ["bypass;vary", "miss", "hit"]
 
 
 def test_disabled__computed_and_marked(library: Library) -> None:
