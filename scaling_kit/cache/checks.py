@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.core.checks import CheckMessage, Error, register
+from django.utils.module_loading import import_string
 
 from scaling_kit.cache.conf import settings
 from scaling_kit.extras import check_installed, check_page
@@ -25,6 +26,27 @@ def check_durations(**_: Any) -> list[CheckMessage]:
         )
         for name in ("TIMEOUT_SECONDS", "LEASE_SECONDS", "MAX_ENTRY_BYTES")
         if getattr(settings, name) <= 0
+    ]
+
+
+@register("scaling_kit")
+def check_tenant(**_: Any) -> list[CheckMessage]:
+    """E007: SCALING_KIT_CACHE_TENANT does not name a function."""
+    path = settings.TENANT
+    if not path:
+        return []
+    try:
+        complaint = "" if callable(import_string(path)) else "is not a function"
+    except ImportError as error:
+        complaint = f"cannot be imported: {error}"
+    if not complaint:
+        return []
+    return [
+        Error(
+            f"SCALING_KIT_CACHE_TENANT = {path!r} {complaint}.",
+            hint="It must be the path of a function of the request that returns the tenant's primary key.",
+            id="scaling_kit_cache.E007",
+        )
     ]
 
 

@@ -16,6 +16,8 @@ class CacheSettings(conf.Settings, prefix="SCALING_KIT_CACHE_"):
     LEASE_SECONDS: float = 2.0
     # How far a replica may lag behind: what was read within so many seconds of a write is not stored.
     LAG_SECONDS: float = 0.0
+    # Path of a function of the request that returns the tenant's primary key, for `vary="tenant"`.
+    TENANT: str = ""
     # A larger body is sent, not stored.
     MAX_ENTRY_BYTES: int = 1_000_000
 

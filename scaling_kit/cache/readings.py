@@ -209,6 +209,11 @@ def _replica_may_lack_us(reading: Reading) -> int:
     return round((settings.LAG_SECONDS + time.monotonic() - reading.asked_at) * 1e6)
 
 
+def forget(address: Address) -> None:
+    """Delete this entry. Who is computing it at this moment may still store it. Raises `redis.RedisError`."""
+    redis_client().delete(entry_key(address))
+
+
 def claim(address: Address, token: str, *, seconds: float) -> bool:
     """Become the one who computes this entry, of all processes. Raises `redis.RedisError`."""
     return bool(redis_client().set(_claim_key(address), token, nx=True, px=round(seconds * 1000)))
