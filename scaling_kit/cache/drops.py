@@ -42,7 +42,7 @@ def drop(what: set[str]) -> bool:
 
 
 def label(family: str) -> str:
-    """`shop.views.ArticleViewSet.ListModelMixin.list` → `ArticleViewSet.list`; a function's own name."""
+    """`shop.views.ArticleViewSet.list` → `ArticleViewSet.list`; a function's own name."""
     parts = family.split(".")
     name = parts[-1]
     class_name = next((part for part in parts[:-1] if part[:1].isupper()), "")

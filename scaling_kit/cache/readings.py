@@ -109,7 +109,7 @@ class _Question:
         self.tags = frozenset(names)
         self.stem = stem
         self.keys = [key_of("sequence"), entry_key(address), _claim_key(address), *keys_of(names)]
-        self._encoded = b""
+        self._encoded: bytes | None = None
         self._header: Header
 
     def header(self, encoded: bytes) -> Header:

@@ -15,7 +15,7 @@ from tests.cache import stock
 from tests.jobs.conftest import Queues, fleet, queues  # noqa: F401  (fixtures)
 from tests.library.models import Author, Book
 
-ARTICLES = "shop.views.ArticleViewSet.ListModelMixin.list"
+ARTICLES = "shop.views.ArticleViewSet.list"
 ARTICLE = "shop.views.ArticleViewSet.RetrieveModelMixin.retrieve"
 WEATHER = "shop.weather.views.WrappedAPIView.weather"
 EVIL = "shop.views.<img src=x onerror=\"document.title='evil'\">"

@@ -8,7 +8,7 @@ from scaling_kit import members
 from scaling_kit.cache import tags
 from scaling_kit.cache.tags import EPOCH, key_of, keys_of, of_view
 
-LIST = "shop.views.ArticleViewSet.ListModelMixin.list"
+LIST = "shop.views.ArticleViewSet.list"
 TOTALS = "shop.reports.totals"
 
 
