@@ -66,6 +66,12 @@ def savepoint_rolled_back(library: Library) -> None:
         save(library.tag, name="Changed")
 
 
+@pytest.fixture(autouse=True, params=[False, True], ids=["on commit", "strict"])
+def strict(request: Any, settings: Any) -> bool:
+    settings.SCALING_KIT_CACHE_STRICT = request.param
+    return bool(request.param)
+
+
 CHANGES: dict[str, Callable[[Library], Any]] = {
     "a save()": lambda it: save(it.book, title="Changed"),
     "a create()": lambda it: Book.objects.create(title="Solaris", author=it.other_author),
