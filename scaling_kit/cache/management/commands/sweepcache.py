@@ -20,4 +20,4 @@ class Command(BaseCommand):
             rows = outbox.sweep()
         except (Error, RedisError) as error:
             raise CommandError(f"the outbox could not be emptied, its rows are still there: {error}") from error
-        self.stdout.write(f"{rows} rows")
+        self.stdout.write(f"rows={rows}")
