@@ -202,10 +202,13 @@ def test_read_within_the_scope__depends_on_that(shelf: Shelf, read: Callable[[Sh
     assert seen >= scopes.expected({Book: shelf.one})
 
 
-def test_random_writes__every_answer_is_right_at_once(shelf: Shelf) -> None:
+def test_random_writes__every_answer_is_right_at_once(shelf: Shelf, immutable: bool) -> None:
     source = random.Random(7)
+    changes = {**OF_ONE, **OF_ONE_IF_IMMUTABLE, **dict(list(OF_ALL.items())[:6])}
+    if immutable:
+        del changes["update of the scope"], changes["save() with another author"]
     for _ in range(80):
-        source.choice([*OF_ONE.values(), *OF_ONE_IF_IMMUTABLE.values(), *list(OF_ALL.values())[:6]])(shelf)
+        source.choice(list(changes.values()))(shelf)
         shelf.read()
 
 
