@@ -1,0 +1,472 @@
+"""Readers and writers, interleaved step by step, while the network fails and Redis forgets.
+
+Redis, its scripts and the functions that use them are real; the database is a dictionary of versions. The rule that is
+checked: a read that begins after a commit has been told to Redis is never answered with what was before that commit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+import hypothesis
+import pytest
+import redis
+from hypothesis import Phase
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from scaling_kit.cache import readings, tags
+from scaling_kit.cache.readings import Address, Reading
+from scaling_kit.redis import Purpose, client, key
+from scaling_kit.testing import isolated_keys
+
+TABLES = ["a", "b"]
+ADDRESSES = [Address(family=f"page {number}", digest=str(number)) for number in range(2)]
+READERS = st.integers(0, 1)
+WRITERS = st.integers(0, 1)
+TABLE = st.sampled_from(TABLES)
+
+
+class Network:
+    """The way to Redis, which may be closed, may lose replies, and may deliver after the sender has given up."""
+
+    def __init__(self) -> None:
+        self.is_stuck = False
+        self.commands_to_refuse = self.replies_to_lose = 0
+        self.late: list[Any] = []
+
+    def sending(self, command: Any) -> None:
+        if self.commands_to_refuse:
+            self.commands_to_refuse -= 1
+            raise redis.ConnectionError("no way to Redis")
+        if self.is_stuck:
+            self.late.append(command)
+            raise redis.TimeoutError("given up")
+
+    def received(self) -> None:
+        if self.replies_to_lose:
+            self.replies_to_lose -= 1
+            raise redis.ConnectionError("the reply is lost")
+
+    def deliver_late(self) -> None:
+        connection = redis.Connection(**connection_arguments())
+        for command in self.late:
+            connection.send_packed_command(command)
+            with suppress(redis.ResponseError):
+                connection.read_response()
+        connection.disconnect()
+        self.late.clear()
+
+
+network = Network()
+
+
+class Connection(redis.Connection):
+    def send_packed_command(self, command: Any, check_health: bool = True) -> None:
+        with self._closed_on_failure():
+            network.sending(command)
+            super().send_packed_command(command, check_health)
+
+    def read_response(self, *args: Any, **options: Any) -> Any:
+        with self._closed_on_failure():
+            reply = super().read_response(*args, **options)
+            network.received()
+            return reply
+
+    @contextmanager
+    def _closed_on_failure(self) -> Iterator[None]:
+        try:
+            yield
+        except redis.ConnectionError:
+            self.disconnect()
+            raise
+
+
+def connection_arguments() -> dict[str, Any]:
+    options = tags.redis_client().connection_pool.connection_kwargs
+    return {name: value for name, value in options.items() if name in ("host", "port", "db")}
+
+
+@pytest.fixture(autouse=True)
+def faulty_connections() -> Iterator[None]:
+    pool = tags.redis_client().connection_pool
+    kept, pool.connection_class = pool.connection_class, Connection
+    pool.disconnect()
+    pool.reset()
+    yield
+    pool.connection_class = kept
+    pool.disconnect()
+    pool.reset()
+
+
+class Kit:
+    """The protocol as it is. What is derived from it is what a cache could do instead."""
+
+    def read(self, address: Address) -> Reading:
+        return readings.read(address)
+
+    def before_storing(self, address: Address, reading: Reading) -> Reading:
+        return reading
+
+    def store(self, address: Address, reading: Reading, payload: bytes, names: set[str]) -> None:
+        readings.store(address, reading, payload, names, timeout_seconds=60)
+
+    def before_commit(self, names: set[str]) -> None:
+        pass
+
+    def after_commit(self, names: set[str]) -> None:
+        tags.bump(names)
+
+    def after_savepoint_rollback(self, written: set[str]) -> set[str]:
+        return written
+
+    def meet_server(self) -> None:
+        tags.redis_client().connection_pool.disconnect()  # the next connection asks
+
+
+@dataclass
+class Reader:
+    address: Address | None = None
+    reading: Reading | None = None
+    to_read: list[str] = field(default_factory=list)
+    data: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Writer:
+    """`written`: what the cache remembers of a transaction; `changed`: what the database is going to have changed."""
+
+    written: set[str] = field(default_factory=set)
+    changed: set[str] = field(default_factory=set)
+    savepoints: list[set[str]] = field(default_factory=list)
+    unsent: set[str] = field(default_factory=set)
+    committed: dict[str, int] = field(default_factory=dict)
+
+    def roll_back(self) -> None:
+        self.written, self.changed, self.savepoints = set(), set(), []
+
+
+class Interleaving(RuleBasedStateMachine):
+    protocol: type[Kit] = Kit
+
+    @initialize()
+    def begin(self) -> None:
+        self._isolation = isolated_keys()
+        self._isolation.__enter__()
+        network.__init__()  # type: ignore[misc]
+        tags.redis_client().connection_pool.disconnect()
+        readings._learned.clear()
+        self.redis = client(Purpose.SCRIPT, decode=False)
+        self.kit = self.protocol()
+        self.database = dict.fromkeys(TABLES, 0)
+        self.told = dict(self.database)  # the versions that no later read may be older than
+        self.versions = itertools.count(1)
+        self.readers = [Reader() for _ in range(2)]
+        self.writers = [Writer() for _ in range(2)]
+        self.unsent: list[Writer] = []
+        self.snapshot: dict[bytes, tuple[int, bytes]] = {}
+
+    def teardown(self) -> None:
+        if hasattr(self, "redis"):
+            if found := self._keys():
+                self.redis.delete(*found)
+            self._isolation.__exit__(None, None, None)
+
+    # Readers
+
+    @rule(reader=READERS, address=st.sampled_from(ADDRESSES))
+    def reader_goes_on(self, reader: int, address: Address) -> None:
+        one = self.readers[reader]
+        if one.reading is None:
+            self._read(one, address)
+        elif one.to_read:
+            self._compute(one)
+        else:
+            self._store(one)
+
+    @rule(address=st.sampled_from(ADDRESSES))
+    def someone_reads(self, address: Address) -> None:
+        """Undisturbed from the beginning to the end: so that there are entries."""
+        one = Reader()
+        self._read(one, address)
+        while one.to_read:
+            self._compute(one)
+        self._store(one)
+
+    def _read(self, one: Reader, address: Address) -> None:
+        """What a request does first: believe the entry, or take note of the sequence and compute."""
+        found: list[Reading] = []
+        self._attempt(lambda: found.append(self.kit.read(address)))
+        if not found:
+            return
+        if found[0].payload is None:
+            one.address, one.reading, one.to_read = address, found[0], ["a"]
+            return
+        for table, version in json.loads(found[0].payload).items():
+            assert version >= self.told[table], f"stale: {table} {version} < {self.told[table]}"
+
+    def _compute(self, one: Reader) -> None:
+        """One SELECT. The first page reads `b` too; the other one only now and then: what it needs, the data say."""
+        table = one.to_read.pop()
+        one.data[table] = self.database[table]
+        if table == "a" and (one.address is ADDRESSES[0] or one.data["a"] % 2):
+            one.to_read.append("b")
+
+    def _store(self, one: Reader) -> None:
+        address, reading, data = one.address, one.reading, one.data
+        if address is not None and reading is not None:
+            self._attempt(
+                lambda: self.kit.store(
+                    address, self.kit.before_storing(address, reading), json.dumps(data).encode(), set(data)
+                )
+            )
+        one.address, one.reading, one.data = None, None, {}
+
+    # Writers
+
+    @rule(writer=WRITERS, table=TABLE)
+    def writer_goes_on(self, writer: int, table: str) -> None:
+        """Others may have their turn between the commit and the bump."""
+        one = self.writers[writer]
+        if one.committed:
+            self._bump(one)
+        elif one.changed:
+            self._commit(one)
+        else:
+            self.write(writer, table)
+
+    @rule(table=TABLE)
+    def someone_writes(self, table: str) -> None:
+        one = Writer(written={table}, changed={table})
+        self._commit(one)
+        self._bump(one)
+        self.unsent.append(one)
+
+    @rule(writer=WRITERS, table=TABLE)
+    def write(self, writer: int, table: str) -> None:
+        one = self.writers[writer]
+        one.written, one.changed = one.written | {table}, one.changed | {table}
+
+    @rule(writer=WRITERS, table=TABLE)
+    def write_and_set_a_savepoint(self, writer: int, table: str) -> None:
+        self.write(writer, table)
+        self.writers[writer].savepoints.append(set(self.writers[writer].changed))
+
+    @rule(writer=WRITERS)
+    def roll_back(self, writer: int) -> None:
+        """To the last savepoint, if there is one."""
+        one = self.writers[writer]
+        if one.savepoints:
+            one.changed = one.savepoints.pop()
+            one.written = self.kit.after_savepoint_rollback(one.written)
+        else:
+            one.roll_back()
+
+    @rule()
+    def unsent_bumps_are_sent(self) -> None:
+        for one in self.unsent:
+            self._bump(one)
+        self.unsent = [one for one in self.unsent if one.committed]
+
+    def _commit(self, one: Writer) -> None:
+        self._attempt(lambda: self.kit.before_commit(one.written))
+        for table in one.changed:
+            self.database[table] = next(self.versions)
+            one.committed[table] = self.database[table]
+        one.unsent |= one.written
+        one.roll_back()  # a new transaction begins
+
+    def _bump(self, one: Writer) -> None:
+        """If it fails it is tried again later, as `unsent` does."""
+        if self._attempt(lambda: self.kit.after_commit(one.unsent)):
+            self.told |= {table: max(version, self.told[table]) for table, version in one.committed.items()}
+            one.unsent, one.committed = set(), {}
+
+    # What befalls them
+
+    @rule(replies=st.integers(1, 3))
+    def lose_replies(self, replies: int) -> None:
+        network.replies_to_lose = replies
+
+    @rule(commands=st.integers(1, 5))
+    def redis_is_away(self, commands: int) -> None:
+        network.commands_to_refuse = commands
+        tags.redis_client().connection_pool.disconnect()
+
+    @rule(reader=READERS, writer=WRITERS, table=TABLE)
+    def time_out(self, reader: int, writer: int, table: str) -> None:
+        """The command is under way when its sender gives it up."""
+        network.is_stuck = True
+        if self.readers[reader].reading is not None:
+            self.reader_goes_on(reader, ADDRESSES[0])
+        self.writer_goes_on(writer, table)
+        network.is_stuck = False
+
+    @precondition(lambda self: network.late)
+    @rule()
+    def what_timed_out_arrives(self) -> None:
+        network.deliver_late()
+
+    @rule(name=st.sampled_from([*(f"tag:{table}" for table in TABLES), f"tag:{tags.EPOCH}", "sequence", "entry", "*"]))
+    def redis_forgets(self, name: str) -> None:
+        """An eviction, an expiry, or all of it: a FLUSHALL, which does not make it another server."""
+        stem = key("cache", *name.split(":")).encode()
+        for found in self._keys():
+            if name == "*" or found == stem or (name == "entry" and found.startswith(stem)):
+                self.redis.delete(found)
+
+    @rule()
+    def redis_saves(self) -> None:
+        self.snapshot = {name: (max(0, self.redis.pttl(name)), self.redis.dump(name)) for name in self._keys()}
+
+    @precondition(lambda self: self.snapshot)
+    @rule()
+    def redis_is_killed_and_starts_from_what_it_saved(self) -> None:
+        self.redis_forgets("*")
+        for name, (lifetime_ms, value) in self.snapshot.items():
+            self.redis.restore(name, lifetime_ms, value)
+        self.redis.set(key("cache", "run_id"), "another")  # what is in there is of another server
+        network.late.clear()
+        self.kit.meet_server()
+
+    def _attempt(self, action: Callable[[], object]) -> bool:
+        tags.redis_client()._open_until = 0.0  # type: ignore[attr-defined]  # the breaker's half second has passed
+        try:
+            action()
+        except redis.RedisError:
+            return False
+        return True
+
+    def _keys(self) -> list[bytes]:
+        return sorted(self.redis.keys(f"{key('cache')}:*"))
+
+
+def interleave(protocol: type[Kit], *, examples: int, phases: tuple[Phase, ...] = tuple(Phase)) -> None:
+    class Machine(Interleaving):
+        pass
+
+    Machine.protocol = protocol
+    run_state_machine_as_test(
+        Machine, settings=hypothesis.settings(max_examples=examples, stateful_step_count=40, phases=phases)
+    )
+
+
+def test_readers_and_writers_interleaved__never_older_than_what_was_told() -> None:
+    interleave(Kit, examples=hypothesis.settings().max_examples)
+
+
+class TakesTheSequenceAfterTheQueries(Kit):
+    def before_storing(self, address: Address, reading: Reading) -> Reading:
+        return self.read(address)
+
+
+class StoresWithoutAsking(Kit):
+    def store(self, address: Address, reading: Reading, payload: bytes, names: set[str]) -> None:
+        header = " ".join([str(reading.sequence), *sorted(names)]).encode()
+        tags.redis_client().set(key("cache", "entry", address.digest), header + b"\n" + payload)
+        tags.redis_client().mset({tag: reading.sequence for tag in tags.keys_of(names)})
+
+
+class BumpsBeforeTheCommit(Kit):
+    def before_commit(self, names: set[str]) -> None:
+        if names:
+            tags.bump(names)
+
+    def after_commit(self, names: set[str]) -> None:
+        pass
+
+
+class GivesUpWhatRedisDoesNotTake(Kit):
+    def after_commit(self, names: set[str]) -> None:
+        with suppress(redis.RedisError):
+            tags.bump(names)
+
+
+class ForgetsWhatWasWrittenBeforeTheSavepoint(Kit):
+    def after_savepoint_rollback(self, written: set[str]) -> set[str]:
+        return set()
+
+
+class NeverAsksWhichServerItIs(Kit):
+    def meet_server(self) -> None:
+        pass
+
+
+class BelievesWithoutTheTag(Kit):
+    """A tag that is not there has never been bumped."""
+
+    def read(self, address: Address) -> Reading:
+        names = list(self._names(address))
+        for tag, value in zip(names, tags.mget(tags.keys_of(names)) if names else [], strict=True):
+            if value is None:
+                tags.redis_client().set(tags.keys_of([tag])[0], 1)
+        return super().read(address)
+
+    def _names(self, address: Address) -> list[str]:
+        entry: Any = tags.redis_client().get(key("cache", "entry", address.digest))
+        return (entry or b"").partition(b"\n")[0].decode().split(" ")[1:]
+
+
+class CountsEachTagByItself(Kit):
+    """An entry has the counts of its tags as they were before the queries, and is right while these are the same."""
+
+    def read(self, address: Address) -> Reading:
+        entry: Any = tags.redis_client().get(self._entry(address))
+        counts = self._counts()
+        if entry is not None:
+            stored = json.loads(entry)
+            if all(counts[table] == stored["counts"][table] for table in stored["data"]):
+                return Reading(sequence=0, payload=json.dumps(stored["data"]).encode())
+        return Reading(sequence=counts["a"] * 1_000_000 + counts["b"])
+
+    def store(self, address: Address, reading: Reading, payload: bytes, names: set[str]) -> None:
+        counts = dict(zip(TABLES, divmod(reading.sequence, 1_000_000), strict=True))
+        tags.redis_client().set(self._entry(address), json.dumps({"counts": counts, "data": json.loads(payload)}))
+
+    def after_commit(self, names: set[str]) -> None:
+        for name in tags.keys_of(names):
+            tags.redis_client().incr(name)
+
+    def _entry(self, address: Address) -> str:
+        return key("cache", "entry", address.digest)
+
+    def _counts(self) -> dict[str, int]:
+        return {name: int(value or 0) for name, value in zip(TABLES, tags.mget(tags.keys_of(TABLES)), strict=True)}
+
+
+class DeletesOnWrite(Kit):
+    """As most recipes do."""
+
+    def read(self, address: Address) -> Reading:
+        payload: Any = tags.redis_client().get(key("cache", "entry", address.digest))
+        return Reading(sequence=0, payload=payload)
+
+    def store(self, address: Address, reading: Reading, payload: bytes, names: set[str]) -> None:
+        tags.redis_client().set(key("cache", "entry", address.digest), payload)
+
+    def after_commit(self, names: set[str]) -> None:
+        tags.redis_client().delete(*(key("cache", "entry", address.digest) for address in ADDRESSES))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        TakesTheSequenceAfterTheQueries,
+        StoresWithoutAsking,
+        BumpsBeforeTheCommit,
+        GivesUpWhatRedisDoesNotTake,
+        ForgetsWhatWasWrittenBeforeTheSavepoint,
+        NeverAsksWhichServerItIs,
+        BelievesWithoutTheTag,
+        CountsEachTagByItself,
+        DeletesOnWrite,
+    ],
+)
+def test_broken_protocol__is_found_out(broken: type[Kit]) -> None:
+    with pytest.raises(AssertionError, match="stale"):
+        interleave(broken, examples=2000, phases=(Phase.generate,))
