@@ -143,12 +143,11 @@ class Writer:
 
     written: set[str] = field(default_factory=set)
     changed: set[str] = field(default_factory=set)
-    savepoints: list[set[str]] = field(default_factory=list)
     unsent: set[str] = field(default_factory=set)
     committed: dict[str, int] = field(default_factory=dict)
 
     def roll_back(self) -> None:
-        self.written, self.changed, self.savepoints = set(), set(), []
+        self.written, self.changed = set(), set()
 
 
 class Interleaving(RuleBasedStateMachine):
@@ -189,14 +188,21 @@ class Interleaving(RuleBasedStateMachine):
         else:
             self._store(one)
 
-    @rule(address=st.sampled_from(ADDRESSES))
-    def someone_reads(self, address: Address) -> None:
+    @rule()
+    def someone_looks_at_everything(self) -> None:
+        for address in ADDRESSES:
+            self._read(Reader(), address)
+
+    @rule(address=st.sampled_from(ADDRESSES), redis_saves=st.booleans())
+    def someone_reads(self, address: Address, redis_saves: bool) -> None:
         """Undisturbed from the beginning to the end: so that there are entries."""
         one = Reader()
         self._read(one, address)
         while one.to_read:
             self._compute(one)
         self._store(one)
+        if redis_saves:
+            self.snapshot = {name: (max(0, self.redis.pttl(name)), self.redis.dump(name)) for name in self._keys()}
 
     def _read(self, one: Reader, address: Address) -> None:
         """What a request does first: believe the entry, or take note of the sequence and compute."""
@@ -240,32 +246,25 @@ class Interleaving(RuleBasedStateMachine):
         else:
             self.write(writer, table)
 
-    @rule(table=TABLE)
-    def someone_writes(self, table: str) -> None:
+    @rule(table=TABLE, special=st.sampled_from(["", "savepoint", "eviction"]))
+    def someone_writes(self, table: str, special: str) -> None:
         one = Writer(written={table}, changed={table})
+        if special == "savepoint":  # what comes after it is rolled back
+            one.written = self.kit.after_savepoint_rollback({table, *TABLES})
         self._commit(one)
         self._bump(one)
         self.unsent.append(one)
+        if special == "eviction":
+            self.redis_forgets(f"tag:{table}")
 
     @rule(writer=WRITERS, table=TABLE)
     def write(self, writer: int, table: str) -> None:
         one = self.writers[writer]
         one.written, one.changed = one.written | {table}, one.changed | {table}
 
-    @rule(writer=WRITERS, table=TABLE)
-    def write_and_set_a_savepoint(self, writer: int, table: str) -> None:
-        self.write(writer, table)
-        self.writers[writer].savepoints.append(set(self.writers[writer].changed))
-
     @rule(writer=WRITERS)
     def roll_back(self, writer: int) -> None:
-        """To the last savepoint, if there is one."""
-        one = self.writers[writer]
-        if one.savepoints:
-            one.changed = one.savepoints.pop()
-            one.written = self.kit.after_savepoint_rollback(one.written)
-        else:
-            one.roll_back()
+        self.writers[writer].roll_back()
 
     @rule()
     def unsent_bumps_are_sent(self) -> None:
@@ -319,10 +318,6 @@ class Interleaving(RuleBasedStateMachine):
         for found in self._keys():
             if name == "*" or found == stem or (name == "entry" and found.startswith(stem)):
                 self.redis.delete(found)
-
-    @rule()
-    def redis_saves(self) -> None:
-        self.snapshot = {name: (max(0, self.redis.pttl(name)), self.redis.dump(name)) for name in self._keys()}
 
     @precondition(lambda self: self.snapshot)
     @rule()
