@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from scaling_kit.cache import marks, sweeper
 from scaling_kit.cache.tags import EPOCH, TAG_SECONDS, bump, key_of, keys_of, mget, redis_client
 from scaling_kit.redis import Script
 
-STORE = Script.beside(__file__, "store")
+STORE = Script.beside(__file__, "store", after="tag")
 RELEASE = Script.beside(__file__, "release", idempotent=True)
 
 LEARNED_TAGS = 64
@@ -43,6 +44,7 @@ def read(address: Address) -> Reading:
 
     Raises `redis.RedisError`.
     """
+    sweeper.sweep_if_due()
     asked = _learned.get(address.family, frozenset({EPOCH}))
     reading, unknown = _look(address, asked)
     if unknown:
@@ -91,6 +93,8 @@ def _look(address: Address, asked: frozenset[str]) -> tuple[Reading, frozenset[s
     stored_at, *tags = header.decode().split(" ")
     bumped_at = dict(zip(names, bumps, strict=True))
     valid = all(_is_current(bumped_at.get(tag), int(stored_at)) for tag in tags)
+    if not valid:
+        marks.expire(bumped_at)
     reading = Reading(
         sequence=int(sequence),
         payload=payload if valid else None,

@@ -5,7 +5,7 @@
 local sequence = redis.call('GET', KEYS[1])
 local current = sequence and 1 or 0
 for i = 3, #KEYS do
-  local bumped = redis.call('GET', KEYS[i])
+  local bumped = value_of(KEYS[i], KEYS[1], ARGV[4])
   if not bumped and sequence then
     -- Never bumped, or expired or evicted since. Whether that bump was before the computation is unknown, unless
     -- nothing at all was bumped meanwhile: the last number given says so.
