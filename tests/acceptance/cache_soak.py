@@ -39,7 +39,7 @@ VARIANTS = ["default", "strict", "late-sequence", "delete-on-write"]
 PROCESSES = 4
 BOOKS = AUTHORS = 4
 KINDS = ["book", "author", "tags"]
-WRITES = 0.06
+WRITE_SHARE = 0.06
 NEVER_COMMITTED = 10**6
 
 
@@ -85,7 +85,7 @@ def work(process: int, variant: str, seconds: float, folder: Path) -> dict[str, 
     wait_until((folder / "go").exists, timeout_seconds=60)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if chance.random() < WRITES:
+        if chance.random() < WRITE_SHARE:
             kind = chance.choice(list(CHANGES))
             try:
                 change(kind, chance, published)
@@ -194,7 +194,7 @@ def raw(number: int) -> dict[tuple[str, int], int]:
             " WHERE title LIKE %s RETURNING title",
             [f"{number}:%"],
         )
-        return {("book", number): _parsed(title)[1] for [title] in cursor.fetchall()}
+        return {("book", number): _parsed(title)[1] for (title,) in cursor.fetchall()}
 
 
 def common_table_expression(number: int) -> dict[tuple[str, int], int]:
@@ -206,7 +206,7 @@ def common_table_expression(number: int) -> dict[tuple[str, int], int]:
             " (split_part(name, ':', 2)::int + 1) WHERE name LIKE %s RETURNING name) SELECT name FROM changed",
             [f"{number}:%"],
         )
-        return {("author", number): _parsed(name)[1] for [name] in cursor.fetchall()}
+        return {("author", number): _parsed(name)[1] for (name,) in cursor.fetchall()}
 
 
 def many_to_many(number: int) -> dict[tuple[str, int], int]:

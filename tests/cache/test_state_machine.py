@@ -364,7 +364,7 @@ class StoresWithoutAsking(Kit):
     def store(self, address: Address, reading: Reading, payload: bytes, names: set[str]) -> None:
         header = " ".join([str(reading.sequence), *sorted(names)]).encode()
         tags.redis_client().set(key("cache", "entry", address.digest), header + b"\n" + payload)
-        tags.redis_client().mset({tag: reading.sequence for tag in tags.keys_of(names)})
+        tags.redis_client().mset(dict.fromkeys(tags.keys_of(names), reading.sequence))
 
 
 class BumpsBeforeTheCommit(Kit):

@@ -87,9 +87,7 @@ def write_what_is_ignored(it: Library) -> None:
         (write_what_is_ignored, 0),
     ],
 )
-def test_round_trips(
-    library: Library, write: Callable[[Library], None], in_strict_mode: int
-) -> None:
+def test_round_trips(library: Library, write: Callable[[Library], None], in_strict_mode: int) -> None:
     write_at_once(library)  # loads the scripts
     with calls() as strict:
         write(library)

@@ -18,14 +18,14 @@ from tests.library.models import Author, Book
 BOOKS = "/books/"
 
 
-class Broken(Exception):
+class BrokenError(Exception):
     pass
 
 
 def write_in_vain(book: Book) -> None:
     with transaction.atomic():
         book.save()
-        raise Broken
+        raise BrokenError
 
 
 class Checks:
@@ -58,7 +58,7 @@ class Checks:
 
     def test_block_rolled_back__still_a_hit(self) -> None:
         self.warm_up()
-        with pytest.raises(Broken):
+        with pytest.raises(BrokenError):
             write_in_vain(self.book)
         assert_hit(self.client.get(BOOKS))
 
@@ -66,18 +66,18 @@ class Checks:
         self.warm_up()
         with transaction.atomic(durable=True):
             Author.objects.update(name="Changed")
-            with pytest.raises(Broken):
+            with pytest.raises(BrokenError):
                 write_in_vain(self.book)
             assert_bypass(self.client.get(BOOKS), "transaction")
         assert_miss(self.client.get(BOOKS))
 
     def test_inner_block_ended__its_bump_waits_for_the_outer_one(self) -> None:
         self.warm_up()
-        with pytest.raises(Broken), transaction.atomic():
+        with pytest.raises(BrokenError), transaction.atomic():
             with transaction.atomic():
                 self.book.save()
             assert_bypass(self.client.get(BOOKS), "transaction")
-            raise Broken
+            raise BrokenError
         assert_hit(self.client.get(BOOKS))
 
     def test_another_table_written__still_a_hit(self) -> None:
