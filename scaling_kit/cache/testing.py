@@ -51,7 +51,8 @@ def isolated_cache() -> Iterator[None]:
     transaction. When it ends, its changes are invalidated; if it is rolled back, they are not. What is written in an
     outermost `atomic(savepoint=False)` is bypassed until the next such end.
 
-    Functions for `transaction.on_commit` are called when Django's tests do so: `captureOnCommitCallbacks(execute=True)`.
+    Functions for `transaction.on_commit` are not called, as in every `TestCase`: that is what
+    `captureOnCommitCallbacks(execute=True)` is for.
     """
     with (
         isolated_keys(),

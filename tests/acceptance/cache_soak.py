@@ -194,7 +194,8 @@ def raw(number: int) -> dict[tuple[str, int], int]:
             " WHERE title LIKE %s RETURNING title",
             [f"{number}:%"],
         )
-        return {("book", number): _parsed(title)[1] for (title,) in cursor.fetchall()}
+        found = cursor.fetchone()  # none if it was deleted in the meantime
+    return {("book", number): _parsed(found[0])[1]} if found else {}
 
 
 def common_table_expression(number: int) -> dict[tuple[str, int], int]:
@@ -206,7 +207,7 @@ def common_table_expression(number: int) -> dict[tuple[str, int], int]:
             " (split_part(name, ':', 2)::int + 1) WHERE name LIKE %s RETURNING name) SELECT name FROM changed",
             [f"{number}:%"],
         )
-        return {("author", number): _parsed(name)[1] for (name,) in cursor.fetchall()}
+        return {("author", number): _parsed(cursor.fetchone()[0])[1]}
 
 
 def many_to_many(number: int) -> dict[tuple[str, int], int]:
