@@ -24,6 +24,9 @@ from scaling_kit.cache.tags import EPOCH, of_table
 
 T = TypeVar("T")
 
+blocks_around_test: dict[BaseDatabaseWrapper, int] = {}
+"""How many atomic blocks of a connection are not of the code under test: `scaling_kit.cache.testing` says so."""
+
 _recording: ContextVar[set[str] | None] = ContextVar("scaling_kit_cache_recording", default=None)
 
 
@@ -90,6 +93,9 @@ def reason_for_doubt() -> str:
 
 def is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
     # Not `get_autocommit()`: that would open a connection which a hit does not need.
+    if connection in blocks_around_test:
+        blocks = connection.in_atomic_block + len(connection.savepoint_ids)
+        return blocks > blocks_around_test[connection] or bool(_watch(connection).written)
     return connection.connection is not None and (connection.in_atomic_block or not connection.autocommit)
 
 
