@@ -128,6 +128,10 @@ class _Questions:
         self._by_digest: OrderedDict[str, _Question] = OrderedDict()
         self._learned: dict[str, frozenset[str]] = {}
 
+    def clear(self) -> None:
+        self._by_digest.clear()
+        self._learned.clear()
+
     def of(self, address: Address) -> _Question:
         stem = key_of()
         known = self._by_digest.get(address.digest)

@@ -10,6 +10,7 @@ import itertools
 import json
 import random
 import re
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -30,7 +31,7 @@ from hypothesis.stateful import (
 
 from scaling_kit.cache import marks, readings, tags
 from scaling_kit.cache.marks import Mark
-from scaling_kit.cache.readings import Address, Reading
+from scaling_kit.cache.readings import Address, Header, Reading
 from scaling_kit.redis import Purpose, client, key
 from scaling_kit.testing import isolated_keys
 
@@ -195,7 +196,7 @@ class Interleaving(RuleBasedStateMachine):
         self._isolation.__enter__()
         network.__init__()  # type: ignore[misc]
         tags.redis_client().connection_pool.disconnect()
-        readings._learned.clear()
+        readings._questions.clear()
         self.redis = client(Purpose.SCRIPT, decode=False)
         self.kit = self.protocol()
         self.database = dict.fromkeys(TABLES, 0)
@@ -456,8 +457,8 @@ class TakesTheSequenceAfterTheQueries(Kit):
 
 class StoresWithoutAsking(Kit):
     def store(self, address: Address, reading: Reading, payload: bytes, names: set[str]) -> None:
-        header = " ".join([str(reading.sequence), *sorted(names)]).encode()
-        tags.redis_client().set(key("cache", "entry", address.digest), header + b"\n" + payload)
+        header = Header(reading.sequence, time.time() + 60, 0.0, 0.0, tuple(sorted(names)))
+        tags.redis_client().set(readings.entry_key(address), header.encode() + b"\n" + payload)
         tags.redis_client().mset(dict.fromkeys(tags.keys_of(names), reading.sequence))
 
 
@@ -497,7 +498,7 @@ class BelievesWithoutTheTag(Kit):
         return super().read(address)
 
     def _names(self, address: Address) -> list[str]:
-        entry: Any = tags.redis_client().get(key("cache", "entry", address.digest))
+        entry: Any = tags.redis_client().get(readings.entry_key(address))
         return (entry or b"").partition(b"\n")[0].decode().split(" ")[1:]
 
 
@@ -510,8 +511,8 @@ class CountsEachTagByItself(Kit):
         if entry is not None:
             stored = json.loads(entry)
             if all(counts[table] == stored["counts"][table] for table in stored["data"]):
-                return Reading(sequence=0, payload=json.dumps(stored["data"]).encode())
-        return Reading(sequence=counts["a"] * 1_000_000 + counts["b"])
+                return Reading(asked_at=0.0, sequence=0, payload=json.dumps(stored["data"]).encode())
+        return Reading(asked_at=0.0, sequence=counts["a"] * 1_000_000 + counts["b"])
 
     def store(self, address: Address, reading: Reading, payload: bytes, names: set[str]) -> None:
         counts = dict(zip(TABLES, divmod(reading.sequence, 1_000_000), strict=True))
@@ -522,7 +523,7 @@ class CountsEachTagByItself(Kit):
             tags.redis_client().incr(name)
 
     def _entry(self, address: Address) -> str:
-        return key("cache", "entry", address.digest)
+        return readings.entry_key(address)
 
     def _counts(self) -> dict[str, int]:
         return {name: int(value or 0) for name, value in zip(TABLES, tags.mget(tags.keys_of(TABLES)), strict=True)}
@@ -551,14 +552,14 @@ class DeletesOnWrite(Kit):
     """As most recipes do."""
 
     def read(self, address: Address) -> Reading:
-        payload: Any = tags.redis_client().get(key("cache", "entry", address.digest))
-        return Reading(sequence=0, payload=payload)
+        payload: Any = tags.redis_client().get(readings.entry_key(address))
+        return Reading(asked_at=0.0, sequence=0, payload=payload)
 
     def store(self, address: Address, reading: Reading, payload: bytes, names: set[str]) -> None:
-        tags.redis_client().set(key("cache", "entry", address.digest), payload)
+        tags.redis_client().set(readings.entry_key(address), payload)
 
     def after_commit(self, names: set[str], mark: Mark | None) -> None:
-        tags.redis_client().delete(*(key("cache", "entry", address.digest) for address in ADDRESSES))
+        tags.redis_client().delete(*(readings.entry_key(address) for address in ADDRESSES))
 
 
 @pytest.mark.parametrize(
