@@ -319,7 +319,7 @@ def _delete_on_write() -> None:
 
     def read(address: Any) -> Reading:
         payload: Any = tags.redis_client().get(tags.key_of("plain", address.digest))
-        return Reading(sequence=1, payload=payload)
+        return Reading(sequence=1, asked_at=0.0, payload=payload)
 
     def store(address: Any, reading: Reading, payload: bytes, *args: Any, **options: Any) -> bool:
         return bool(tags.redis_client().set(tags.key_of("plain", address.digest), payload, ex=60))
