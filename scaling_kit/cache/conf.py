@@ -18,6 +18,8 @@ class CacheSettings(conf.Settings, prefix="SCALING_KIT_CACHE_"):
     LAG_SECONDS: float = 0.0
     # Path of a function of the request that returns the tenant's primary key, for `vary="tenant"`.
     TENANT: str = ""
+    # Memory of each process for a first level of entries; 0: none, Redis is asked every time.
+    NEARBY_BYTES: int = 0
     # A larger body is sent, not stored.
     MAX_ENTRY_BYTES: int = 1_000_000
     # Tell readers before each COMMIT, not only after it: nothing stale is left by a writer that was killed in between.

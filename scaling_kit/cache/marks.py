@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from scaling_kit.cache.conf import settings
-from scaling_kit.cache.tags import TAG_SECONDS, key_of, keys_of, redis_client
+from scaling_kit.cache.tags import TAG_SECONDS, key_of, keys_of, redis_client, tell
 from scaling_kit.redis import RedisError, Script
 
 logger = logging.getLogger(__name__)
@@ -45,15 +45,17 @@ def put(names: Iterable[str]) -> Mark:
     `tags.bump(names, release=[mark.token])` takes the mark away.
     """
     token = secrets.token_hex(8)
+    marked = list(names)
     try:
         MARK(
             redis_client(),
-            [key_of("sequence"), *keys_of(names)],
+            [key_of("sequence"), *keys_of(marked)],
             [TAG_SECONDS * 1000, token, round(settings.MARK_SECONDS * 1e6)],
         )
     except RedisError as error:
         logger.warning("mark unsent error=%r", str(error))
         return Mark(token=token, is_set=False)
+    tell(marked)
     return Mark(token=token, is_set=True)
 
 

@@ -15,15 +15,16 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from scaling_kit.cache import marks, sweeper
+from scaling_kit.cache import marks, nearby, sweeper
 from scaling_kit.cache.conf import settings
-from scaling_kit.cache.tags import EPOCH, TAG_SECONDS, VIEW, bump, family_id, key_of, keys_of, mget, redis_client
+from scaling_kit.cache.tags import EPOCH, TAG_SECONDS, VIEW, bump, family_id, key_of, keys_of, mget, redis_client, tell
 from scaling_kit.redis import Script
 
 STORE = Script.beside(__file__, "store", after="tag")
 RELEASE = Script.beside(__file__, "release", idempotent=True)
 
 LEARNED_TAGS = 64
+FORGOTTEN_MS = 10_000
 REMEMBERED_ADDRESSES = 4096
 
 
@@ -164,6 +165,20 @@ def read(address: Address) -> Reading:
     Raises `redis.RedisError`.
     """
     sweeper.sweep_if_due()
+    level = nearby.level()
+    if level is None:
+        return _ask(address)
+    found: Reading | None = level.find(address.digest)
+    if found is not None:
+        return found
+    moment = level.moment()
+    reading = _ask(address)
+    if reading.payload is not None and reading.header is not None:
+        level.keep(address.digest, reading, asked=moment, seconds=reading.header.expires_at - time.time())
+    return reading
+
+
+def _ask(address: Address) -> Reading:
     question = _questions.of(address)
     reading = _look(question)
     if reading.header is not None and not reading.tags <= question.tags:
@@ -217,7 +232,12 @@ def _replica_may_lack_us(reading: Reading) -> int:
 
 def forget(address: Address) -> None:
     """Delete this entry. Who is computing it at this moment may still store it. Raises `redis.RedisError`."""
-    redis_client().delete(entry_key(address))
+    tag = nearby.FORGOTTEN + address.digest
+    pipeline = redis_client().pipeline()
+    pipeline.delete(entry_key(address))
+    pipeline.set(keys_of([tag])[0], 0, px=FORGOTTEN_MS)  # told to the first levels of all processes
+    pipeline.execute()
+    tell([tag])
 
 
 def claim(address: Address, token: str, *, seconds: float) -> bool:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from urllib.parse import quote
 
 import redis
@@ -35,6 +35,9 @@ TAG_SECONDS = 24 * 60 * 60
 """Tags outlive every entry that names them by at least this; an entry with a tag missing is not valid."""
 
 Dependency = type[Model] | Model | str
+
+listeners: list[Callable[[Collection[str]], None]] = []
+"""Told of every tag that this process bumps, marks or touches, after Redis has been."""
 
 
 def of_table(table: str) -> str:
@@ -61,7 +64,15 @@ def bump(tags: Iterable[str], *, release: Iterable[str] = ()) -> int:
     Takes the marks with the tokens in `release` from these tags; those of others stay.
     Costs the same with one entry and with a million. Raises `redis.RedisError`.
     """
-    return int(BUMP(redis_client(), [key_of("sequence"), *keys_of(tags)], [TAG_SECONDS * 1000, *release]))
+    names = list(tags)
+    sequence = int(BUMP(redis_client(), [key_of("sequence"), *keys_of(names)], [TAG_SECONDS * 1000, *release]))
+    tell(names)
+    return sequence
+
+
+def tell(names: Collection[str]) -> None:
+    for listener in listeners:
+        listener(names)
 
 
 def fetch_bumps(tags: Iterable[str]) -> dict[str, float]:

@@ -6,7 +6,8 @@ version is stale, and one that is right never is.
 
     python -m tests.acceptance.cache_soak --seconds 60 --variant default
 
-Variants: `default`, `strict`, and two that are broken on purpose, `late-sequence` and `delete-on-write`.
+Variants: `default`, `strict`, `nearby` (with the first level), and three that are broken on purpose: `late-sequence`,
+`delete-on-write`, and `deaf` (a first level that hears nothing).
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from scaling_kit.redis import RedisError
 from scaling_kit.testing import die_with_parent, running, start, wait_until
 
 ROOT = Path(__file__).parents[2]
-VARIANTS = ["default", "strict", "late-sequence", "delete-on-write"]
+VARIANTS = ["default", "strict", "nearby", "late-sequence", "delete-on-write", "deaf"]
 PROCESSES = 4
 BOOKS = AUTHORS = 4
 KINDS = ["book", "author", "tags"]
@@ -77,6 +78,7 @@ def work(process: int, variant: str, seconds: float, folder: Path) -> dict[str, 
     from rest_framework.test import APIClient
 
     settings.SCALING_KIT_CACHE_STRICT = variant == "strict"
+    settings.SCALING_KIT_CACHE_NEARBY_BYTES = 10**7 if variant in ("nearby", "deaf") else 0
     if variant in BREAKING:
         BREAKING[variant]()
     published, found = Published(folder / "published", process), Counter[str]()
@@ -331,9 +333,16 @@ def _delete_on_write() -> None:
     readings.read, readings.store, unsent.bump = read, store, delete  # type: ignore[assignment]
 
 
+def _deaf() -> None:
+    from scaling_kit.cache.nearby import Level
+
+    Level._take_in = lambda *_: None  # type: ignore[method-assign]
+
+
 BREAKING: dict[str, Callable[[], None]] = {
     "late-sequence": _take_the_sequence_late,
     "delete-on-write": _delete_on_write,
+    "deaf": _deaf,
 }
 
 

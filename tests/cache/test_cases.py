@@ -104,10 +104,10 @@ def savepoint_rolled_back(library: Library) -> None:
         save(library.tag, name="Changed")
 
 
-@pytest.fixture(autouse=True, params=[False, True], ids=["on commit", "strict"])
+@pytest.fixture(autouse=True, params=[(False, 0), (True, 0), (False, 10**6)], ids=["on commit", "strict", "nearby"])
 def strict(request: Any, settings: Any) -> bool:
-    settings.SCALING_KIT_CACHE_STRICT = request.param
-    return bool(request.param)
+    settings.SCALING_KIT_CACHE_STRICT, settings.SCALING_KIT_CACHE_NEARBY_BYTES = request.param
+    return bool(request.param[0])
 
 
 CHANGES: dict[str, Callable[[Library], Any]] = {
