@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -46,9 +45,12 @@ class Served(Generic[T]):
 
 
 def address(family: str, *parts: Any, expects: frozenset[str] = frozenset()) -> Address:
-    """The address of what `family` computes from `parts`, in the language and time zone of this moment."""
+    """The address of what `family` computes from `parts`, in the language and time zone of this moment.
+
+    Parts are told apart by their `repr`.
+    """
     place = [FORMAT, hall.RELEASE, family, translation.get_language(), timezone.get_current_timezone_name(), *parts]
-    digest = hashlib.sha256(json.dumps(place, default=str).encode()).hexdigest()
+    digest = hashlib.sha256(repr(place).encode()).hexdigest()
     return Address(family=family, digest=digest, expects=expects)
 
 
