@@ -181,14 +181,15 @@ def store(
 ) -> bool:
     """Store what was computed after `reading`. False if it may be out of date already.
 
-    It is kept for `stale_seconds` longer than it is valid. Raises `redis.RedisError`.
+    It is kept for `stale_seconds` longer than it is valid. When stored, it is nobody's to compute any more.
+    Raises `redis.RedisError`.
     """
     names = sorted({EPOCH, *tags})
     header = Header(reading.sequence, time.time() + timeout_seconds, stale_seconds, took_seconds, tuple(names))
     lifetime_ms = round((timeout_seconds + stale_seconds) * 1000)
     stored = STORE(
         redis_client(),
-        [key_of("sequence"), entry_key(address), *keys_of(names)],
+        [key_of("sequence"), entry_key(address), _claim_key(address), *keys_of(names)],
         [
             reading.sequence,
             header.encode() + b"\n" + payload,
@@ -217,6 +218,11 @@ def forget(address: Address) -> None:
 def claim(address: Address, token: str, *, seconds: float) -> bool:
     """Become the one who computes this entry, of all processes. Raises `redis.RedisError`."""
     return bool(redis_client().set(_claim_key(address), token, nx=True, px=round(seconds * 1000)))
+
+
+def is_claimed(address: Address) -> bool:
+    """Is someone computing this entry? Raises `redis.RedisError`."""
+    return bool(redis_client().exists(_claim_key(address)))
 
 
 def release(address: Address, token: str) -> None:
