@@ -20,6 +20,14 @@ class CacheSettings(conf.Settings, prefix="SCALING_KIT_CACHE_"):
     TENANT: str = ""
     # A larger body is sent, not stored.
     MAX_ENTRY_BYTES: int = 1_000_000
+    # Tell readers before each COMMIT, not only after it: nothing stale is left by a writer that was killed in between.
+    STRICT: bool = False
+    # Longer than any COMMIT takes (and any statement in autocommit): then a killed writer is not waited for any more.
+    MARK_SECONDS: float = 30.0
+    # Look for what others have left in the outbox. In strict mode always; else if database triggers write to it.
+    OUTBOX: bool = False
+    # How often someone looks, of all processes together.
+    OUTBOX_SECONDS: float = 5.0
 
 
 settings = CacheSettings()

@@ -11,11 +11,13 @@ from typing import Any, Generic, ParamSpec, TypeVar
 
 from asgiref.sync import async_to_sync, markcoroutinefunction, sync_to_async
 from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Model
 
-from scaling_kit.cache import entries, observer, readings, tags
+from scaling_kit.cache import entries, observer, readings, scopes, tags
 from scaling_kit.cache.entries import Computed
 from scaling_kit.cache.policy import Policy
 from scaling_kit.cache.readings import Address
+from scaling_kit.cache.scopes import Scope
 from scaling_kit.cache.tags import Dependency
 
 P = ParamSpec("P")
@@ -28,7 +30,8 @@ def invalidate(*what: Dependency, using: str = DEFAULT_DB_ALIAS) -> None:
     For changes that Django does not see: a trigger, another program, a remote service. A name is what a `depends_on`
     says. Inside a transaction it happens when that commits. Never raises: what Redis does not take now is sent later.
     """
-    observer.changed(tags.of(*what), using=using)
+    scoped = {tag for each in what if isinstance(each, Model) for tag in scopes.of_instance(each)}
+    observer.changed(tags.of(*what) | scoped, using=using)
 
 
 async def ainvalidate(*what: Dependency, using: str = DEFAULT_DB_ALIAS) -> None:
@@ -40,15 +43,19 @@ def cached(
     *,
     timeout: float | timedelta | None = None,
     depends_on: Sequence[Dependency] = (),
+    scope: Callable[..., Scope] | None = None,
     stale_while_revalidate: float = 0.0,
 ) -> Callable[[Callable[P, R]], CachedFunction[P, R]]:
     """Cache what a function returns, for all processes, until a table it has read from changes.
 
     Arguments and result must be JSON (`TypeError` otherwise); tuples come back as lists, on a miss as on a hit.
     Of a coroutine function, it makes another one. `timeout` in seconds, by default SCALING_KIT_CACHE_TIMEOUT_SECONDS.
-    `stale_while_revalidate`: as of `cached_response`.
+    `scope`: a function of the same arguments, `{model: value}`, see `scopes`. `stale_while_revalidate`: as of
+    `cached_response`.
     """
-    policy = Policy(timeout=timeout, depends_on=tuple(depends_on), stale_while_revalidate=stale_while_revalidate)
+    policy = Policy(
+        timeout=timeout, depends_on=tuple(depends_on), scope=scope, stale_while_revalidate=stale_while_revalidate
+    )
 
     def decorate(function: Callable[P, R]) -> CachedFunction[P, R]:
         _ensure_function(function)
@@ -85,7 +92,8 @@ class CachedFunction(Generic[P, R]):
             payload = self._dump(function(*args, **kwargs))
             return Computed(value=json.loads(payload), payload=payload)
 
-        served = self._policy.serve(self._address(args, kwargs), compute, json.loads)
+        scope = self._policy.scope(*args, **kwargs) if self._policy.scope else None
+        served = self._policy.serve(self._address(args, kwargs), compute, json.loads, scope=scope)
         result: R = served.value
         return result
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import cached_property
 from typing import TypeVar
 
-from scaling_kit.cache import entries, tags
+from scaling_kit.cache import entries, scopes, tags
 from scaling_kit.cache.conf import settings
 from scaling_kit.cache.entries import Computed, Served
 from scaling_kit.cache.readings import Address
+from scaling_kit.cache.scopes import Scope
 from scaling_kit.cache.tags import Dependency
 
 T = TypeVar("T")
@@ -23,6 +24,8 @@ class Policy:
 
     timeout: float | timedelta | None = None
     depends_on: tuple[Dependency, ...] = ()
+    scope: Callable[..., Scope] | None = None
+    """A function of the request, or of the arguments, that says to which scopes the answer keeps."""
     stale_while_revalidate: float = 0.0
     """Seconds for which the others get what was, while one computes anew (as RFC 5861 says of HTTP caches)."""
 
@@ -45,10 +48,17 @@ class Policy:
     def tags(self) -> frozenset[str]:
         return frozenset(tags.of(*self.depends_on))
 
-    def serve(self, address: Address, compute: Callable[[], Computed[T]], load: Callable[[bytes], T]) -> Served[T]:
+    def serve(
+        self,
+        address: Address,
+        compute: Callable[[], Computed[T]],
+        load: Callable[[bytes], T],
+        *,
+        scope: Scope | None = None,
+    ) -> Served[T]:
         return entries.serve(
-            address,
-            compute,
+            replace(address, expects=scopes.expected(scope)) if scope else address,
+            scopes.within(scope)(compute) if scope else compute,
             load,
             timeout_seconds=self.timeout_seconds,
             stale_seconds=self.stale_while_revalidate,

@@ -15,11 +15,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from scaling_kit.cache import marks, sweeper
 from scaling_kit.cache.conf import settings
 from scaling_kit.cache.tags import EPOCH, TAG_SECONDS, VIEW, bump, family_id, key_of, keys_of, mget, redis_client
 from scaling_kit.redis import Script
 
-STORE = Script.beside(__file__, "store")
+STORE = Script.beside(__file__, "store", after="tag")
 RELEASE = Script.beside(__file__, "release", idempotent=True)
 
 LEARNED_TAGS = 64
@@ -127,6 +128,10 @@ class _Questions:
         self._by_digest: OrderedDict[str, _Question] = OrderedDict()
         self._learned: dict[str, frozenset[str]] = {}
 
+    def clear(self) -> None:
+        self._by_digest.clear()
+        self._learned.clear()
+
     def of(self, address: Address) -> _Question:
         stem = key_of()
         known = self._by_digest.get(address.digest)
@@ -158,6 +163,7 @@ def read(address: Address) -> Reading:
 
     Raises `redis.RedisError`.
     """
+    sweeper.sweep_if_due()
     question = _questions.of(address)
     reading = _look(question)
     if reading.header is not None and not reading.tags <= question.tags:
@@ -259,6 +265,7 @@ def _look(question: _Question) -> Reading:
         return nothing
     values = bumps if header.tags == question.names else _in_order(header.tags, question.names, bumps)
     if not _are_current(values, header.sequence):
+        marks.expire(dict(zip(header.tags, values, strict=True)))
         return replace(
             nothing,
             header=header,

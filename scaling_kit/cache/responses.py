@@ -31,6 +31,7 @@ from scaling_kit.cache.conf import settings
 from scaling_kit.cache.entries import Computed, Served
 from scaling_kit.cache.policy import Policy
 from scaling_kit.cache.readings import Address
+from scaling_kit.cache.scopes import Scope
 from scaling_kit.cache.tags import Dependency
 
 Handler = TypeVar("Handler", bound=Callable[..., HttpResponseBase])
@@ -50,6 +51,7 @@ def cached_response(
     vary: Vary = "user",
     depends_on: Sequence[Dependency] = (),
     params: Sequence[str] | None = None,
+    scope: Callable[[Request], Scope] | None = None,
     stale_while_revalidate: float = 0.0,
 ) -> Callable[[Handler], Handler]:
     """Cache what a REST framework view, method of a view, or action answers to GET and HEAD, until the data changes.
@@ -62,6 +64,7 @@ def cached_response(
     with the same value (JSON, UUID, date), and None is not cached. It is called once more after a computation, which
     is not stored if the value has changed. Where a view judges single objects, nobody shares in any case.
     `params`: the query parameters that matter, all of them if None; the view does not see any others.
+    `scope`: a function of the request, `{Article: 7}`: of these models only rows of that scope are shown, see `scopes`.
     `timeout` in seconds. `stale_while_revalidate`: for how many seconds after a change (or its end) the others get the
     old answer while one request computes the new one; not even whoever has made the change is sure to see it then.
     """
@@ -70,6 +73,7 @@ def cached_response(
         vary=vary,
         depends_on=tuple(depends_on),
         params=_names(params),
+        scope=scope,
         stale_while_revalidate=stale_while_revalidate,
     )
     policy.ensure_usable()
@@ -110,6 +114,7 @@ class CachedViewSetMixin(_ViewSet):
     cache_vary: Vary = "user"
     cache_depends_on: Sequence[Dependency] = ()
     cache_params: Sequence[str] | None = None
+    cache_scope: Callable[[Request], Scope] | None = None
     cache_stale_while_revalidate: float = 0.0
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -135,6 +140,7 @@ def _policy_of(viewset: CachedViewSetMixin | type[CachedViewSetMixin]) -> Respon
         timeout=viewset.cache_timeout,
         # From the class: as an attribute of the instance a function would be a method.
         vary=vars(viewset).get("cache_vary", cls.cache_vary),
+        scope=vars(viewset).get("cache_scope", cls.cache_scope),
         depends_on=tuple(viewset.cache_depends_on),
         params=_names(viewset.cache_params),
         stale_while_revalidate=viewset.cache_stale_while_revalidate,
@@ -168,7 +174,8 @@ class ResponsePolicy(Policy):
         if reason := "vary" if sharers is None else audience.reason_to_bypass(request):
             served = entries.bypass(_family(request, handler), compute, reason)
         else:
-            served = self.serve(_address(request, handler, sharers, parameters), compute, _load)
+            scope = self.scope(request) if self.scope else None
+            served = self.serve(_address(request, handler, sharers, parameters), compute, _load, scope=scope)
         return _finished(request, served)
 
     def _sharers(self, request: Request) -> list[Any] | None:

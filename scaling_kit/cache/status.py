@@ -7,19 +7,19 @@ from collections.abc import Iterator
 from typing import Any
 
 import redis
-from django.apps import apps
 from django.db import DatabaseError
 
 from scaling_kit import members
 from scaling_kit.cache import drops, inventory, statements, tags, unsent
 from scaling_kit.cache.conf import settings
 from scaling_kit.cache.inventory import Inventory, Stock
+from scaling_kit.cache.models import PendingBump
 from scaling_kit.conf import settings as hall
 from scaling_kit.redis import Purpose, RedisError, client, redacted
 
 LATEST = 10
 MOST_IN_FLIGHT = 100
-COUNTED = ("hit", "miss", "bypass", "refused", "invalidation")
+COUNTED = ("hit", "stale", "miss", "bypass", "refused", "invalidation")
 NEARLY_FULL = 0.9
 OWN_REDIS = "Better a Redis of its own, SCALING_KIT_CACHE_REDIS_URL, with maxmemory-policy volatile-lru."
 
@@ -153,10 +153,12 @@ def _in_flight(values: dict[str, bytes]) -> list[str]:
 
 
 def _outbox_waiting() -> int | None:
-    """Rows of strict mode's outbox: bumps that Redis has not heard of. None if there is no such table."""
+    """Rows of the outbox: bumps that Redis has not heard of. None if it is not in use, or the database does not say."""
+    if not (settings.STRICT or settings.OUTBOX):
+        return None
     try:
-        return int(apps.get_app_config("scaling_kit_cache").get_model("PendingBump")._default_manager.count())
-    except (LookupError, DatabaseError):
+        return PendingBump.objects.count()
+    except DatabaseError:
         return None
 
 

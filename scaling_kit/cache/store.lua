@@ -7,11 +7,10 @@ local sequence = redis.call('GET', KEYS[1])
 local current = sequence and 1 or 0
 local latest = tonumber(ARGV[1])
 if tonumber(ARGV[5]) > 0 then
-  local now = redis.call('TIME')
-  latest = math.min(latest, now[1] * 1000000 + now[2] - ARGV[5])
+  latest = math.min(latest, now - ARGV[5])
 end
 for i = 4, #KEYS do
-  local bumped = redis.call('GET', KEYS[i])
+  local bumped = value_of(KEYS[i], KEYS[1], ARGV[4])
   if not bumped and sequence then
     -- Never bumped, or expired or evicted since. Whether that bump was before the computation is unknown, unless
     -- nothing at all was bumped meanwhile: the last number given says so.

@@ -58,7 +58,7 @@ def test_sequence_lost__no_number_is_given_twice() -> None:
 
 def test_commit_in_flight__neither_believed_nor_stored() -> None:
     stored("a")
-    client(Purpose.SCRIPT).set(key("cache", "tag", "a"), "17:1:99", px=60_000)
+    client(Purpose.SCRIPT).set(key("cache", "tag", "a"), "17;token=99999999999999999", px=60_000)
     assert readings.read(HERE).payload is None
     assert not store(b"2", "a")
 

@@ -12,7 +12,7 @@ import pytest
 from django.test import override_settings
 
 from scaling_kit import members
-from scaling_kit.cache import entries, readings, signals, staleness, tags, turns, unsent
+from scaling_kit.cache import entries, marks, readings, signals, staleness, tags, turns, unsent
 from scaling_kit.cache.entries import Computed, Served
 from scaling_kit.cache.readings import Address, Header, Reading
 from scaling_kit.redis import Purpose, client, key
@@ -159,7 +159,7 @@ def test_may_be_wrong_for_too_long__nobody_gets_the_old_answer(change: Callable[
 
 def test_commit_in_flight__computed_and_not_waited_for() -> None:
     serve(Computation(), stale=30)
-    client(Purpose.SCRIPT).set(key("cache", "tag", "name.news"), "17;token", px=60_000)
+    assert marks.put({"name.news"}).is_set
     assert {one.status for one in at_once(Computation(), stale=30)} == {"bypass;commit"}
 
 

@@ -4,7 +4,7 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-    dependencies = []
+    dependencies = [("scaling_kit_cache", "0001_initial")]
 
     operations = [
         migrations.CreateModel(
