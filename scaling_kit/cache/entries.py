@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from typing import Any, Generic, TypeVar
 from django.utils import timezone, translation
 
 from scaling_kit import members
-from scaling_kit.cache import observer, readings, signals, tags, turns, unsent
+from scaling_kit.cache import observer, readings, signals, staleness, tags, turns, unsent
 from scaling_kit.cache.conf import settings
 from scaling_kit.cache.readings import Address, Reading
 from scaling_kit.conf import settings as hall
@@ -46,9 +45,12 @@ class Served(Generic[T]):
 
 
 def address(family: str, *parts: Any, expects: frozenset[str] = frozenset()) -> Address:
-    """The address of what `family` computes from `parts`, in the language and time zone of this moment."""
+    """The address of what `family` computes from `parts`, in the language and time zone of this moment.
+
+    Parts are told apart by their `repr`.
+    """
     place = [FORMAT, hall.RELEASE, family, translation.get_language(), timezone.get_current_timezone_name(), *parts]
-    digest = hashlib.sha256(json.dumps(place, default=str).encode()).hexdigest()
+    digest = hashlib.sha256(repr(place).encode()).hexdigest()
     return Address(family=family, digest=digest, expects=expects)
 
 
@@ -73,9 +75,13 @@ def serve(
     except RedisError as error:
         logger.debug("read failed family=%s error=%r", address.family, error)
         return bypass(address.family, compute, "redis")
+    if reading.payload is not None and stale_seconds:
+        staleness.note_right(address.digest)
     if reading.payload is not None and not reading.is_due(time.time()):
         return _hit(address, reading, reading.payload, load)
-    spare = reading.payload if reading.payload is not None else _stale(reading, stale_seconds)
+    if reading.in_flight:
+        return bypass(address.family, compute, "commit")  # it could not be stored
+    spare = reading.payload if reading.payload is not None else _stale(address, reading, stale_seconds)
     with turns.take(address, reading, wait=spare is None) as turn:
         latest = turn.reading
         if latest.payload is not None and latest.header != reading.header:
@@ -105,10 +111,14 @@ def _reason_to_bypass() -> str:
     return observer.reason_for_doubt()
 
 
-def _stale(reading: Reading, seconds: float) -> bytes | None:
+def _stale(address: Address, reading: Reading, seconds: float) -> bytes | None:
     if not seconds or observer.is_recording():  # what is computed from it would be stored as if it were of now
         return None
-    return reading.stale(time.time(), for_seconds=seconds)
+    if reading.is_changed:
+        may = staleness.may_be_served(address.digest, reading.tags, seconds)
+    else:
+        may = reading.header is not None and time.time() <= reading.header.expires_at + seconds
+    return reading.outdated if may else None
 
 
 def _hit(
@@ -116,7 +126,7 @@ def _hit(
 ) -> Served[T]:
     _count(address.family, status)
     if signals.cache_hit.receivers:
-        signals.cache_hit.send(sender=None, family=address.family)
+        signals.cache_hit.send_robust(sender=None, family=address.family)
     observer.depend_on(reading.tags)
     return Served(value=load(payload), status=status)
 
@@ -154,8 +164,10 @@ def _miss(
         return _bypassed(address.family, computed, "redis")
     if not stored:
         members.count("cache.refused")  # something it depends on has changed meanwhile
+    elif stale_seconds:
+        staleness.note_right(address.digest)
     _count(address.family, "miss")
-    signals.cache_missed.send(sender=None, family=address.family, seconds=seconds)
+    signals.cache_missed.send_robust(sender=None, family=address.family, seconds=seconds)
     return Served(value=computed.value, status="miss")
 
 

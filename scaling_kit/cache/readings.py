@@ -77,9 +77,11 @@ class Reading:
     header: Header | None = None
     claimed: bool = False
     outdated: bytes | None = None
-    """The payload of an entry that is not valid any more, ..."""
-    outdated_since: float = -math.inf
-    """... and since when, in seconds since 1970."""
+    """The payload of an entry that is not valid any more, but was until its end, or until a tag was bumped."""
+    is_changed: bool = False
+    """A tag was bumped."""
+    in_flight: bool = False
+    """What the entry depends on is being committed: neither is it right, nor could another one be stored."""
 
     @property
     def tags(self) -> frozenset[str]:
@@ -96,11 +98,9 @@ class Reading:
         took = self.header.took_seconds
         if now + 40 * took < self.header.expires_at:  # the probability is below 1e-17, as is the least random number
             return False
+        if now > self.header.expires_at:  # Redis would have deleted it: then it is the clock of this host that is wrong
+            return False
         return now - took * math.log(1.0 - random.random()) >= self.header.expires_at  # noqa: S311  (no secret)
-
-    def stale(self, now: float, *, for_seconds: float) -> bytes | None:
-        """The old payload, if it has not been out of date for longer than that."""
-        return self.outdated if now - self.outdated_since <= for_seconds else None
 
 
 class _Question:
@@ -202,14 +202,15 @@ def store(
 ) -> bool:
     """Store what was computed after `reading`. False if it may be out of date already.
 
-    It is kept for `stale_seconds` longer than it is valid. Raises `redis.RedisError`.
+    It is kept for `stale_seconds` longer than it is valid. When stored, it is nobody's to compute any more.
+    Raises `redis.RedisError`.
     """
     names = sorted({EPOCH, *tags})
     header = Header(reading.sequence, time.time() + timeout_seconds, stale_seconds, took_seconds, tuple(names))
     lifetime_ms = round((timeout_seconds + stale_seconds) * 1000)
     stored = STORE(
         redis_client(),
-        [key_of("sequence"), entry_key(address), *keys_of(names)],
+        [key_of("sequence"), entry_key(address), _claim_key(address), *keys_of(names)],
         [
             reading.sequence,
             header.encode() + b"\n" + payload,
@@ -243,6 +244,11 @@ def forget(address: Address) -> None:
 def claim(address: Address, token: str, *, seconds: float) -> bool:
     """Become the one who computes this entry, of all processes. Raises `redis.RedisError`."""
     return bool(redis_client().set(_claim_key(address), token, nx=True, px=round(seconds * 1000)))
+
+
+def is_claimed(address: Address) -> bool:
+    """Is someone computing this entry? Raises `redis.RedisError`."""
+    return bool(redis_client().exists(_claim_key(address)))
 
 
 def release(address: Address, token: str) -> None:
@@ -280,12 +286,16 @@ def _look(question: _Question) -> Reading:
     values = bumps if header.tags == question.names else _in_order(header.tags, question.names, bumps)
     if not _are_current(values, header.sequence):
         marks.expire(dict(zip(header.tags, values, strict=True)))
-        since = _outdated_since(header, values)
-    elif header.stale_seconds and time.time() >= header.expires_at:
-        since = header.expires_at
-    else:
-        return replace(nothing, payload=payload, header=header)
-    return replace(nothing, header=header, outdated=payload, outdated_since=since)
+        return replace(
+            nothing,
+            header=header,
+            outdated=payload if _was_right(header, values) else None,
+            is_changed=True,
+            in_flight=any(value is not None and not value.isdigit() for value in values),
+        )
+    if header.stale_seconds and time.time() >= header.expires_at:
+        return replace(nothing, header=header, outdated=payload)
+    return replace(nothing, payload=payload, header=header)
 
 
 def _in_order(tags: tuple[str, ...], asked: tuple[str, ...], bumps: list[bytes | None]) -> list[bytes | None]:
@@ -298,11 +308,11 @@ def _are_current(values: list[bytes | None], sequence: int) -> bool:
     return all(value is not None and value.isdigit() and int(value) <= sequence for value in values)
 
 
-def _outdated_since(header: Header, values: list[bytes | None]) -> float:
-    """When a table or name of this entry was bumped, by the server's clock; never, if it may not even be old news."""
-    bumped = dict(zip(header.tags, values, strict=True))
-    numbers = {tag: int(value) for tag, value in bumped.items() if value is not None and value.isdigit()}
-    later = {tag: number for tag, number in numbers.items() if number > header.sequence}
-    if len(numbers) < len(bumped) or any(tag == EPOCH or tag.startswith(VIEW) for tag in later):
-        return -math.inf
-    return min(later.values()) / 1e6
+def _was_right(header: Header, values: list[bytes | None]) -> bool:
+    """Has nothing happened to it but bumps of tables and names? Otherwise it may not even be old news."""
+    return all(
+        value is not None
+        and value.isdigit()
+        and (int(value) <= header.sequence or not (tag == EPOCH or tag.startswith(VIEW)))
+        for tag, value in zip(header.tags, values, strict=True)
+    )

@@ -1,5 +1,5 @@
 -- Store an entry unless what it was computed from may have changed since.
--- KEYS: sequence, entry, tag, ...
+-- KEYS: sequence, entry, claim, tag, ...
 -- ARGV: sequence before the computation, entry, its lifetime in ms, lifetime of a tag in ms, and how many µs a bump must
 -- have been ago for a lagging replica to have shown it when it was read from; 0 without replicas.
 -- Returns 1 if stored.
@@ -9,7 +9,7 @@ local latest = tonumber(ARGV[1])
 if tonumber(ARGV[5]) > 0 then
   latest = math.min(latest, now - ARGV[5])
 end
-for i = 3, #KEYS do
+for i = 4, #KEYS do
   local bumped = value_of(KEYS[i], KEYS[1], ARGV[4])
   if not bumped and sequence then
     -- Never bumped, or expired or evicted since. Whether that bump was before the computation is unknown, unless
@@ -26,5 +26,6 @@ for i = 3, #KEYS do
 end
 if current == 1 then
   redis.call('SET', KEYS[2], ARGV[2], 'PX', ARGV[3])
+  redis.call('DEL', KEYS[3])  -- whoever holds it: nobody has to wait any more
 end
 return current

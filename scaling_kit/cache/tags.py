@@ -90,7 +90,7 @@ def _of_one(what: Dependency) -> set[str]:
 
 
 def mget(keys: list[str]) -> list[bytes | None]:
-    values: list[bytes | None] = redis_client().mget(keys)  # type: ignore[assignment]
+    values: list[bytes | None] = redis_client().execute_command("MGET", *keys)  # type: ignore[no-untyped-call]
     return values
 
 

@@ -1,7 +1,8 @@
 """One computation at a time: threads of a process wait for each other, processes for the holder of a claim in Redis.
 
-Waiting is bounded. When a computation fails, or the process of it dies, the next one who waits takes its turn; when it
-has nothing to store, all go at once, and the next ones do not queue for a while.
+Waiting is bounded. When a computation fails, or lasts for half of SCALING_KIT_CACHE_LEASE_SECONDS (it hangs, or its
+process has died), the next one who waits takes its turn; when it has nothing to store, all go at once, and the next
+ones do not queue for a while.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ class _Place:
     def queue(self, reading: Reading) -> Turn:
         deadline = time.monotonic() + settings.LEASE_SECONDS
         while not self._is_first_thread():
-            self._first.wait(deadline)
+            self._first.wait(min(deadline, self._first.turn_ends_at))
             reading = self._read_again(reading)
             if reading.payload is not None or self._has_waited_enough(deadline):
                 return Turn(reading=reading)
@@ -96,7 +97,8 @@ class _Place:
     def leave(self) -> None:
         if self._first is self._mine:
             with _lock:
-                _computing.pop(self._address.digest, None)
+                if _computing.get(self._address.digest) is self._mine:
+                    del _computing[self._address.digest]
             self._mine.has_ended.set()
         if self._token:
             with suppress(RedisError):  # then it expires
@@ -104,7 +106,10 @@ class _Place:
 
     def _is_first_thread(self) -> bool:
         with _lock:
-            self._first = _computing.setdefault(self._address.digest, self._mine)
+            first = _computing.get(self._address.digest)
+            if first is None or (time.monotonic() >= first.turn_ends_at and not first.is_of_this_thread()):
+                first = _computing[self._address.digest] = self._mine
+            self._first = first
         return self._first is self._mine
 
     def _has_waited_enough(self, deadline: float) -> bool:
@@ -114,7 +119,7 @@ class _Place:
         """Also without Redis, where there is no one to wait for."""
         token = secrets.token_hex(8)
         try:
-            claimed = not reading.claimed and readings.claim(self._address, token, seconds=settings.LEASE_SECONDS)
+            claimed = not reading.claimed and readings.claim(self._address, token, seconds=_turn_seconds())
         except RedisError:
             return True
         if claimed:
@@ -123,11 +128,9 @@ class _Place:
 
     def _wait_for_entry(self, reading: Reading, deadline: float) -> Reading:
         with suppress(RedisError):
-            while time.monotonic() < deadline:
-                reading = readings.read(self._address)
-                if reading.payload is not None or not reading.claimed:
-                    break
+            while readings.is_claimed(self._address) and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311  (no secret)
+            return readings.read(self._address)
         return reading
 
     def _read_again(self, reading: Reading) -> Reading:
@@ -140,6 +143,7 @@ class _Computation:
     def __init__(self) -> None:
         self._thread = threading.get_ident()
         self.has_ended = threading.Event()
+        self.turn_ends_at = time.monotonic() + _turn_seconds()
 
     def is_of_this_thread(self) -> bool:
         return self._thread == threading.get_ident()
@@ -147,6 +151,10 @@ class _Computation:
     def wait(self, deadline: float) -> None:
         if not self.is_of_this_thread():  # else it would wait for itself: something cached calls itself
             self.has_ended.wait(max(0.0, deadline - time.monotonic()))
+
+
+def _turn_seconds() -> float:
+    return settings.LEASE_SECONDS / 2
 
 
 _computing: dict[str, _Computation] = {}

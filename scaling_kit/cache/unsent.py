@@ -32,7 +32,7 @@ def bump(names: Iterable[str], *, release: Iterable[str] = ()) -> None:
     if not wanted:
         return
     members.count("cache.invalidation")
-    signals.invalidated.send(sender=None, tags=wanted)
+    signals.invalidated.send_robust(sender=None, tags=wanted)
     try:
         tags.bump(wanted, release=tokens)
     except RedisError as error:

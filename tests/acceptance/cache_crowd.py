@@ -2,7 +2,7 @@
 
     {"address": "a", "threads": 50, "step": "slow"} → {"statuses": {"hit": 50}, "computed": 0, "seconds": 0.1}
 
-`step` is what a computation does in this process: `slow`, `raise`, `hang`, `die`, `refuse`.
+`step` is what a computation does in this process: `slow`, `raise`, `hang` (the first one), `die`, `refuse`.
 """
 
 import json
@@ -44,7 +44,7 @@ def crowd(*, address: str, threads: int, step: str) -> dict[str, Any]:
         time.sleep(SLOW_SECONDS)
         if step == "raise":
             raise ZeroDivisionError
-        if step == "hang":
+        if step == "hang" and len(computed) == 1:
             time.sleep(4)
         if step == "die":
             os.kill(os.getpid(), signal.SIGKILL)

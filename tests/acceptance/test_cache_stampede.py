@@ -18,9 +18,9 @@ from scaling_kit.testing import die_with_parent, wait_until
 ROOT = Path(__file__).parents[2]
 PREFIX = "test-stampede"
 THREADS = 50
-LEASE_SECONDS = 1.0
+LEASE_SECONDS = 2.0
 # Wait for the lease, then compute; the machine may be busy with the threads of all.
-BOUND_SECONDS = LEASE_SECONDS + 2.5
+BOUND_SECONDS = LEASE_SECONDS + 1.5
 addresses = (f"address {number}" for number in count())
 
 
@@ -62,6 +62,9 @@ def crowds(valkey: None) -> Iterator[list[Crowd]]:
             stack.callback(crowd.end)
         for crowd in started:
             assert crowd.read_line() == "ready\n"
+            # One after the other: fifty threads open fifty connections, which on a busy machine may take too long.
+            crowd.tell(address="warm-up", threads=THREADS, step="slow")
+            crowd.read_line()
         yield started
 
 
@@ -102,9 +105,9 @@ def test_computation_raises__another_process_takes_its_turn(ask: Ask) -> None:
     assert longest([first, *others]) < BOUND_SECONDS
 
 
-def test_computation_hangs__the_others_compute_after_the_lease(ask: Ask) -> None:
+def test_computation_hangs__one_other_computes_after_half_of_the_lease(ask: Ask) -> None:
     first, *others = ask("hang", "slow", "slow", "slow")
-    assert set(total(others)) <= {"hit", "miss"}
+    assert total([first, *others]) == {"miss": 2, "hit": 198}
     assert longest(others) < BOUND_SECONDS < first["seconds"]
 
 
@@ -114,8 +117,8 @@ def test_nothing_to_store__nobody_waits_for_ever(ask: Ask) -> None:
     assert longest(found) < BOUND_SECONDS
 
 
-def test_process_of_the_computation_dies__the_others_are_served_after_the_lease(ask: Ask) -> None:
+def test_process_of_the_computation_dies__one_other_computes_after_half_of_the_lease(ask: Ask) -> None:
     found = ask("die", "slow", "slow", "slow")  # the last test: it costs a process
     assert len(found) == 3
-    assert total(found)["miss"] + total(found)["hit"] == 150
+    assert total(found) == {"miss": 1, "hit": 149}
     assert longest(found) < BOUND_SECONDS

@@ -12,10 +12,10 @@ import pytest
 from django.test import override_settings
 
 from scaling_kit import members
-from scaling_kit.cache import entries, readings, signals, tags, turns
+from scaling_kit.cache import entries, marks, readings, signals, staleness, tags, turns, unsent
 from scaling_kit.cache.entries import Computed, Served
 from scaling_kit.cache.readings import Address, Header, Reading
-from scaling_kit.redis import Purpose, client
+from scaling_kit.redis import Purpose, client, key
 from scaling_kit.testing import wait_until
 
 MANY = 12
@@ -24,6 +24,7 @@ MANY = 12
 @pytest.fixture(autouse=True)
 def nothing_open() -> None:
     turns._open.clear()
+    staleness._written_at.clear()
 
 
 class Computation:
@@ -125,8 +126,8 @@ def test_something_cached_that_calls_itself__does_not_wait_for_itself() -> None:
 
 
 def test_changed__one_computes_while_the_others_get_the_old_answer() -> None:
-    serve(Computation())
-    tags.bump({"name.news"})
+    serve(Computation(), stale=30)
+    tags.bump({"name.news"})  # as another process does
     compute = Computation(seconds=0.5)
     served = at_once(compute, stale=30)
     assert Counter(one.status for one in served) == {"miss": 1, "stale": MANY - 1}
@@ -134,15 +135,43 @@ def test_changed__one_computes_while_the_others_get_the_old_answer() -> None:
     assert compute.calls == 1
 
 
+def changed_here() -> None:
+    unsent.bump({"name.news"})
+
+
+def changed_after_a_while_of_no_reads() -> None:
+    for entry in staleness._right_at:
+        staleness._right_at[entry] -= 31
+    tags.bump({"name.news"})
+
+
+def lost() -> None:
+    tags.bump({"name.news"})
+    client(Purpose.SCRIPT).delete(key("cache", "tag", "name.news"))
+
+
+@pytest.mark.parametrize("change", [changed_here, changed_after_a_while_of_no_reads, lost])
+def test_may_be_wrong_for_too_long__nobody_gets_the_old_answer(change: Callable[[], None]) -> None:
+    serve(Computation(), stale=30)
+    change()
+    assert Counter(one.status for one in at_once(Computation(), stale=30)) == {"miss": 1, "hit": MANY - 1}
+
+
+def test_commit_in_flight__computed_and_not_waited_for() -> None:
+    serve(Computation(), stale=30)
+    assert marks.put({"name.news"}).is_set
+    assert {one.status for one in at_once(Computation(), stale=30)} == {"bypass;commit"}
+
+
 @pytest.mark.parametrize("lost", [tags.EPOCH, tags.of_view("tests.turns")])
 def test_everything_forgotten__nobody_gets_the_old_answer(lost: str) -> None:
-    serve(Computation())
+    serve(Computation(), stale=30)
     tags.bump({lost})
     assert Counter(one.status for one in at_once(Computation(), stale=30)) == {"miss": 1, "hit": MANY - 1}
 
 
 def test_part_of_another_entry__is_never_stale() -> None:
-    serve(Computation())
+    serve(Computation(), stale=30)
     tags.bump({"name.news"})
     with ThreadPoolExecutor(1) as pool:
         elsewhere = pool.submit(serve, Computation(seconds=0.5))
@@ -163,9 +192,12 @@ def test_at_its_end__is_kept_for_those_who_take_the_old_answer_and_for_nobody_el
     time.sleep(0.25)
     reading = readings.read(address())
     assert reading.payload is None
-    assert reading.stale(time.time(), for_seconds=30) == b"value 1"
-    assert reading.stale(time.time() + 40, for_seconds=30) is None
-    assert serve(Computation()).status == "miss"
+    assert reading.outdated == b"value 1"
+    assert {one.status for one in at_once(Computation(), stale=0.01)} == {"miss", "hit"}, "too old for these"
+    readings.forget(address())
+    serve(Computation(), timeout=0.2, stale=30)
+    time.sleep(0.25)
+    assert Counter(one.status for one in at_once(Computation(), stale=30)) == {"miss": 1, "stale": MANY - 1}
 
 
 def reading(*, expires_in: float, took: float) -> Reading:
@@ -183,13 +215,14 @@ def test_near_its_end__the_more_often_computed_early_the_longer_it_takes() -> No
     assert share_due(expires_in=1, took=0.1) < 0.01
     assert 0.2 < share_due(expires_in=1, took=1) < 0.5  # e^-1
     assert share_due(expires_in=0, took=0.1) == 1
+    assert share_due(expires_in=-1, took=0.1) == 0, "Redis has it: our clock is ahead of the one who stored it"
 
 
 def test_computed_early__by_one_and_the_others_do_not_wait() -> None:
     serve(Computation(), timeout=60)
     found = readings.read(address())
     assert found.header is not None
-    near = replace(found.header, expires_at=time.time() - 1)
+    near = replace(found.header, expires_at=time.time() + 5, took_seconds=100_000)
     client(Purpose.SCRIPT).set(readings.entry_key(address()), near.encode() + b"\nold", px=60_000)
     compute = Computation(seconds=0.5)
     started = time.monotonic()
