@@ -7,6 +7,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -78,16 +79,17 @@ def serve(
     if reading.payload is not None and stale_seconds:
         staleness.note_right(address.digest)
     if reading.payload is not None and not reading.is_due(time.time()):
-        return _hit(address, reading, reading.payload, load)
+        return _hit(address, reading, reading.payload, load, compute)
     if reading.in_flight:
         return bypass(address.family, compute, "commit")  # it could not be stored
     spare = reading.payload if reading.payload is not None else _stale(address, reading, stale_seconds)
     with turns.take(address, reading, wait=spare is None) as turn:
         latest = turn.reading
         if latest.payload is not None and latest.header != reading.header:
-            return _hit(address, latest, latest.payload, load)
+            return _hit(address, latest, latest.payload, load, compute)
         if spare is not None and not turn.ours:
-            return _hit(address, reading, spare, load, status="hit" if spare is reading.payload else "stale")
+            status = "hit" if spare is reading.payload else "stale"
+            return _hit(address, reading, spare, load, compute, status=status)
         return _miss(
             address,
             latest,
@@ -122,13 +124,26 @@ def _stale(address: Address, reading: Reading, seconds: float) -> bytes | None:
 
 
 def _hit(
-    address: Address, reading: Reading, payload: bytes, load: Callable[[bytes], T], *, status: str = "hit"
+    address: Address,
+    reading: Reading,
+    payload: bytes,
+    load: Callable[[bytes], T],
+    compute: Callable[[], Computed[T]],
+    *,
+    status: str = "hit",
 ) -> Served[T]:
+    try:
+        value = load(payload)
+    except ValueError as error:  # damaged, or of somebody else's making
+        logger.warning("entry corrupt family=%s error=%r", address.family, str(error))
+        with suppress(RedisError):
+            readings.forget(address)
+        return bypass(address.family, compute, "corrupt")
     _count(address.family, status)
     if signals.cache_hit.receivers:
         signals.cache_hit.send_robust(sender=None, family=address.family)
     observer.depend_on(reading.tags)
-    return Served(value=load(payload), status=status)
+    return Served(value=value, status=status)
 
 
 def _miss(

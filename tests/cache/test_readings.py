@@ -97,3 +97,13 @@ def test_many_addresses_of_one_family_each_with_a_scope__one_question_each() -> 
     readings._questions._by_digest.clear()  # a process that has not seen these addresses
     assert all(readings.read(of_tenant(number)).payload == b"1" for number in range(200))
     assert redis.info("commandstats")["cmdstat_mget"]["calls"] - before == 200
+
+
+def test_payload_that_is_damaged__computed_and_forgotten() -> None:
+    def damaged(_: bytes) -> str:
+        raise ValueError
+
+    assert [served(), served()] == ["miss", "hit"]
+    computed = Computed(value="new", payload=b"new")
+    assert entries.serve(HERE, lambda: computed, damaged, timeout_seconds=60).status == "bypass;corrupt"
+    assert [served(), served()] == ["miss", "hit"]
