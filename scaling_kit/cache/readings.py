@@ -13,7 +13,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from scaling_kit.cache import marks, nearby, sweeper
 from scaling_kit.cache.conf import settings
@@ -273,29 +273,31 @@ def _claim_key(address: Address) -> str:
 
 def _look(question: _Question) -> Reading:
     asked_at = time.monotonic()
-    sequence, entry, claimed, *bumps = mget(question.keys)
+    sequence, entry, claim, *bumps = mget(question.keys)
     known = int(sequence) if sequence is not None else bump(())
-    nothing = Reading(sequence=known, asked_at=asked_at, claimed=claimed is not None)
+    claimed = claim is not None
     if sequence is None or entry is None:
-        return nothing
+        return Reading(sequence=known, asked_at=asked_at, claimed=claimed)
     encoded, _, payload = entry.partition(b"\n")
     try:
         header = question.header(encoded)
     except ValueError:  # not of our making: computed and stored anew
-        return nothing
+        return Reading(sequence=known, asked_at=asked_at, claimed=claimed)
     values = bumps if header.tags == question.names else _in_order(header.tags, question.names, bumps)
     if not _are_current(values, header.sequence):
         marks.expire(dict(zip(header.tags, values, strict=True)))
-        return replace(
-            nothing,
+        return Reading(
+            sequence=known,
+            asked_at=asked_at,
+            claimed=claimed,
             header=header,
             outdated=payload if _was_right(header, values) else None,
             is_changed=True,
             in_flight=any(value is not None and not value.isdigit() for value in values),
         )
     if header.stale_seconds and time.time() >= header.expires_at:
-        return replace(nothing, header=header, outdated=payload)
-    return replace(nothing, payload=payload, header=header)
+        return Reading(sequence=known, asked_at=asked_at, claimed=claimed, header=header, outdated=payload)
+    return Reading(sequence=known, asked_at=asked_at, claimed=claimed, header=header, payload=payload)
 
 
 def _in_order(tags: tuple[str, ...], asked: tuple[str, ...], bumps: list[bytes | None]) -> list[bytes | None]:
