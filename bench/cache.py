@@ -23,7 +23,7 @@ import django
 from django.core.management import call_command
 
 from bench.caching import report
-from bench.caching.field import Contestant, contestants, delete_pattern, present, uncached
+from bench.caching.field import Contestant, constant, contestants, delete_pattern, present, uncached
 from bench.caching.measures import QUICK, Band, Plan, band, one_write, take_turn
 from bench.race.processes import unwind_on_signals
 from scaling_kit.embedded import Postgres, free_port
@@ -43,7 +43,7 @@ def main() -> int:
     options = parser.parse_args()
     unwind_on_signals()
     plan = QUICK if options.quick else Plan()
-    field = [each for each in [uncached(), *contestants(), delete_pattern()] if each.name != LEFT_OUT]
+    field = [each for each in [uncached(), constant(), *contestants(), delete_pattern()] if each.name != LEFT_OUT]
     with ExitStack() as stack:
         bands = assemble(present(field, options.only), stack)
         lines = list(report.head(shlex.join(["python", *sys.argv]), bands[0].server.info()["valkey_version"]))

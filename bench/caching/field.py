@@ -59,6 +59,11 @@ def uncached() -> Contestant:
     return Contestant(name="no cache", configured="the ORM and the serializer", library="orm")
 
 
+def constant() -> Contestant:
+    """What no cache can be faster than."""
+    return Contestant(name="constant", configured="a view that answers with a constant", library="constant")
+
+
 def delete_pattern() -> Contestant:
     """Of use only where many entries depend on a row: `plain` knows its one key."""
     return Contestant(

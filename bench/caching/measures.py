@@ -25,7 +25,7 @@ MICRO = 1e6
 MILLI = 1e3
 PROCESSES = 2
 THREADS = 4
-HITS = ("function", "view")
+HITS = ("function", "view", "request")
 WRITES = ("save", "atomic_save", "update")
 
 
@@ -108,7 +108,7 @@ def take_turn(band: Band, plan: Plan) -> dict[str, float]:
     found: dict[str, float] = {}
     for act in HITS:
         found |= _cost(band, act, plan.hit_seconds)
-    for act in HITS:
+    for act in ("function", "request"):
         found |= _throughput(band, act, plan.throughput_seconds)
     for act in WRITES:
         found |= _cost(band, act, plan.write_seconds)

@@ -2,8 +2,9 @@
 
     python -m bench.caching.referee cases '["a save()"]'
     python -m bench.caching.referee write 'killed after commit'
+    python -m bench.caching.referee read ''
 
-The first one starts a Valkey of its own, which the writers it starts use as well.
+The first one starts a Valkey of its own, which the writers and readers it starts use as well.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +32,14 @@ if TYPE_CHECKING:
 
 def main() -> None:
     what, argument = sys.argv[1:]
+    if what == "cases":
+        judge(json.loads(argument))
+        return
+    django.setup()
     if what == "write":
-        django.setup()
         write(argument)
     else:
-        judge(json.loads(argument))
+        read()
 
 
 def judge(names: list[str]) -> None:
@@ -54,14 +59,14 @@ def judge(names: list[str]) -> None:
                     if case.name in names:
                         print(json.dumps({"case": case.name, **verdict(case, stage)}), flush=True)
             finally:
-                stage.process.kill()
+                stage.end()
 
 
 def verdict(case: Case, stage: Stage) -> dict[str, str]:
     try:
         stage.reset()
         result = case.run(stage)
-    except Exception as error:  # noqa: BLE001  (that is what is asked)
+    except Exception as error:
         return {"result": "err", "why": repr(error)}
     if isinstance(result, str):
         return {"result": result}
@@ -82,6 +87,18 @@ def write(fault: str) -> None:
     connection._commit = _fatal(connection._commit, waits=fault.startswith("waits"))  # type: ignore[method-assign]
     with transaction.atomic():
         article.save()
+
+
+def read() -> None:
+    """Whenever a line comes; null if that fails."""
+    from bench.caching.stage import Reader
+
+    reader = Reader()
+    for _ in sys.stdin:
+        answer = None
+        with suppress(Exception):
+            answer = reader.read()
+        print(json.dumps(answer), flush=True)
 
 
 def misses(begin_at: float) -> int:

@@ -56,6 +56,7 @@ class Stage(Reader):
         super().__init__()
         self.server = server
         self.process = process
+        self._others: list[subprocess.Popen[str]] = []
         # Past Django, so that no library sees it.
         self.database = psycopg.connect(os.environ["CACHING_DATABASE_URL"], autocommit=True)
 
@@ -93,14 +94,26 @@ class Stage(Reader):
 
     def writer(self, fault: str) -> subprocess.Popen[str]:
         """A process that changes the title of the first article. See referee.py for its faults."""
-        return subprocess.Popen(
-            [sys.executable, "-m", "bench.caching.referee", "write", fault],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=die_with_parent,
-        )
+        return _referee("write", fault)
+
+    def reader(self) -> Callable[[], Any]:
+        """Another process's `read`, which has read once."""
+        process = _referee("read", "")
+        self._others.append(process)
+
+        def read() -> Any:
+            assert process.stdin
+            assert process.stdout
+            process.stdin.write("\n")
+            process.stdin.flush()
+            return json.loads(process.stdout.readline())
+
+        read()
+        return read
+
+    def end(self) -> None:
+        for process in (self.process, *self._others):
+            process.kill()
 
     def kill_server(self) -> None:
         self.process.send_signal(signal.SIGKILL)
@@ -109,6 +122,17 @@ class Stage(Reader):
     def start_server(self) -> None:
         self.process = start(self.server)
         wait_until(self.server.is_ready, what="Valkey answers")
+
+
+def _referee(what: str, argument: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "bench.caching.referee", what, argument],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=die_with_parent,
+    )
 
 
 class in_thread:  # noqa: N801  (called like a function)
@@ -130,7 +154,7 @@ class in_thread:  # noqa: N801  (called like a function)
     def _run(self) -> None:
         try:
             self._value = self._function()
-        except BaseException as error:  # noqa: BLE001
+        except BaseException as error:
             self._error = error
         finally:
             connections.close_all()
@@ -184,17 +208,21 @@ def computations(reader: Reader, threads: int, begin_at: float) -> int:
     return len(asked)
 
 
-def until_settled(stage: Stage, seconds: float) -> float | None:
+def until_settled(stage: Stage, seconds: float, *reads: Callable[[], Any]) -> float | None:
     """Read for so long; since when every answer was right (0: from the start). None: not even in the end."""
     begun_at = time.monotonic()
     right_since: float | None = None
     while time.monotonic() < begun_at + seconds:
-        answer: Any = None
-        with suppress(Exception):  # a library that refuses is not wrong, as long as it comes to itself
-            answer = stage.read()
-        if answer != stage.truth():
+        if any(_answer(read) != stage.truth() for read in reads or (stage.read,)):
             right_since = None
         elif right_since is None:
             right_since = time.monotonic() - begun_at
         time.sleep(0.02)
     return right_since
+
+
+def _answer(read: Callable[[], Any]) -> Any:
+    """None if it raises: a library that refuses is not wrong, as long as it comes to itself."""
+    with suppress(Exception):
+        return read()
+    return None

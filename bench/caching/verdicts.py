@@ -41,7 +41,7 @@ def table(cases: Sequence[Case], found: Mapping[Contestant, Verdicts]) -> Iterat
     yield f"|---|{'---|' * len(found)}"
     for case in cases:
         yield f"| {case.name} | {' | '.join(verdicts[case.name]['result'] for verdicts in found.values())} |"
-    yield "\n✓ right, ✗ wrong: stale, or not committed; err: an exception; –: does not apply.\n"
+    yield "\n✓ right; ✗ stale, or not committed; err: an exception; -: does not apply; after: stale until then.\n"
     for each in found:
         yield f"- {each.name}: {each.configured}"
 
@@ -64,7 +64,7 @@ def is_kit_wrong(found: Mapping[Contestant, Verdicts]) -> bool:
 
 
 def _is_right(result: str) -> bool:
-    return result[0] in "✓–" or result.isdigit()
+    return not result.startswith(("✗", "err", "after"))
 
 
 def _judged(contestant: Contestant, cases: Sequence[Case], database_url: str) -> Verdicts:

@@ -1,4 +1,4 @@
-"""drf-extensions: `cache_response`, by its defaults, or with the key bit that its documentation gives for invalidation."""
+"""drf-extensions: `cache_response`, by its defaults, or with the key bit of its documentation for invalidation."""
 
 import time
 from typing import Any
