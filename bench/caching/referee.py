@@ -2,6 +2,7 @@
 
     python -m bench.caching.referee cases '["a save()"]'
     python -m bench.caching.referee write 'killed after commit'
+
     python -m bench.caching.referee read ''
 
 The first one starts a Valkey of its own, which the writers and readers it starts use as well.

@@ -41,7 +41,7 @@ def table(cases: Sequence[Case], found: Mapping[Contestant, Verdicts]) -> Iterat
     yield f"|---|{'---|' * len(found)}"
     for case in cases:
         yield f"| {case.name} | {' | '.join(verdicts[case.name]['result'] for verdicts in found.values())} |"
-    yield "\n✓ right; ✗ stale, or not committed; err: an exception; -: does not apply; after: stale until then.\n"
+    yield "\n✓ right, ✗ wrong: stale, or not committed; err: an exception; -: does not apply; after: since then.\n"
     for each in found:
         yield f"- {each.name}: {each.configured}"
 

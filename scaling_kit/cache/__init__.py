@@ -6,13 +6,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from scaling_kit.cache.functions import cached, invalidate
+    from scaling_kit.cache.functions import ainvalidate, cached, invalidate
     from scaling_kit.cache.responses import CachedViewSetMixin, cached_response
 
-__all__ = ["CachedViewSetMixin", "cached", "cached_response", "invalidate"]
+__all__ = ["CachedViewSetMixin", "ainvalidate", "cached", "cached_response", "invalidate"]
 
 _MODULES = {
     "CachedViewSetMixin": "responses",
+    "ainvalidate": "functions",
     "cached": "functions",
     "cached_response": "responses",
     "invalidate": "functions",

@@ -14,8 +14,22 @@ class CacheSettings(conf.Settings, prefix="SCALING_KIT_CACHE_"):
     IGNORED_TABLES: tuple[str, ...] = ("django_session", "django_admin_log")
     # How long others wait for the one who computes an entry before they compute it themselves.
     LEASE_SECONDS: float = 2.0
+    # How far a replica may lag behind: what was read within so many seconds of a write is not stored.
+    LAG_SECONDS: float = 0.0
+    # Path of a function of the request that returns the tenant's primary key, for `vary="tenant"`.
+    TENANT: str = ""
+    # Memory of each process for a first level of entries; 0: none, Redis is asked every time.
+    NEARBY_BYTES: int = 0
     # A larger body is sent, not stored.
     MAX_ENTRY_BYTES: int = 1_000_000
+    # Tell readers before each COMMIT, not only after it: nothing stale is left by a writer that was killed in between.
+    STRICT: bool = False
+    # Longer than any COMMIT takes (and any statement in autocommit): then a killed writer is not waited for any more.
+    MARK_SECONDS: float = 30.0
+    # Look for what others have left in the outbox. In strict mode always; else if database triggers write to it.
+    OUTBOX: bool = False
+    # How often someone looks, of all processes together.
+    OUTBOX_SECONDS: float = 5.0
 
 
 settings = CacheSettings()

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import json
 import logging
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from django.utils import timezone, translation
 
 from scaling_kit import members
-from scaling_kit.cache import observer, readings, turns, unsent
+from scaling_kit.cache import observer, readings, signals, staleness, tags, turns, unsent
 from scaling_kit.cache.conf import settings
 from scaling_kit.cache.readings import Address, Reading
 from scaling_kit.conf import settings as hall
@@ -20,7 +22,7 @@ from scaling_kit.redis import RedisError
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
+FORMAT = 2
 """Of what is stored. A release with another one does not read the entries of this one."""
 
 T = TypeVar("T")
@@ -37,16 +39,20 @@ class Computed(Generic[T]):
 
 @dataclass(frozen=True, kw_only=True)
 class Served(Generic[T]):
-    """`status` is `hit`, `miss`, or `bypass;` and a reason."""
+    """`status` is `hit`, `stale`, `miss`, or `bypass;` and a reason."""
 
     value: T
     status: str
 
 
-def address(family: str, *parts: Any) -> Address:
-    """The address of what `family` computes from `parts`, in the language and time zone of this moment."""
+def address(family: str, *parts: Any, expects: frozenset[str] = frozenset()) -> Address:
+    """The address of what `family` computes from `parts`, in the language and time zone of this moment.
+
+    Parts are told apart by their `repr`.
+    """
     place = [FORMAT, hall.RELEASE, family, translation.get_language(), timezone.get_current_timezone_name(), *parts]
-    return Address(family=family, digest=hashlib.sha256(json.dumps(place, default=str).encode()).hexdigest())
+    digest = hashlib.sha256(repr(place).encode()).hexdigest()
+    return Address(family=family, digest=digest, expects=expects)
 
 
 def serve(
@@ -55,29 +61,47 @@ def serve(
     load: Callable[[bytes], T],
     *,
     timeout_seconds: float,
+    stale_seconds: float = 0.0,
     depends_on: frozenset[str] = frozenset(),
 ) -> Served[T]:
     """The entry at this address if it is still right, else what `compute` says. Raises what `compute` raises.
 
-    Redis errors end in a computation, never in an exception.
+    With `stale_seconds`, while one computes it anew, the others get the entry as it was, if it has not been wrong for
+    longer than that. Redis errors end in a computation, never in an exception.
     """
     if reason := _reason_to_bypass():
-        return bypass(compute, reason)
+        return bypass(address.family, compute, reason)
     try:
         reading = readings.read(address)
     except RedisError as error:
         logger.debug("read failed family=%s error=%r", address.family, error)
-        return bypass(compute, "redis")
-    if reading.payload is not None:
-        return _hit(reading, reading.payload, load)
-    with turns.take(address, reading) as reading:
-        if reading.payload is not None:
-            return _hit(reading, reading.payload, load)
-        return _miss(address, reading, compute, timeout_seconds=timeout_seconds, depends_on=depends_on)
+        return bypass(address.family, compute, "redis")
+    if reading.payload is not None and stale_seconds:
+        staleness.note_right(address.digest)
+    if reading.payload is not None and not reading.is_due(time.time()):
+        return _hit(address, reading, reading.payload, load, compute)
+    if reading.in_flight:
+        return bypass(address.family, compute, "commit")  # it could not be stored
+    spare = reading.payload if reading.payload is not None else _stale(address, reading, stale_seconds)
+    with turns.take(address, reading, wait=spare is None) as turn:
+        latest = turn.reading
+        if latest.payload is not None and latest.header != reading.header:
+            return _hit(address, latest, latest.payload, load, compute)
+        if spare is not None and not turn.ours:
+            status = "hit" if spare is reading.payload else "stale"
+            return _hit(address, reading, spare, load, compute, status=status)
+        return _miss(
+            address,
+            latest,
+            compute,
+            timeout_seconds=timeout_seconds,
+            stale_seconds=stale_seconds,
+            depends_on=depends_on,
+        )
 
 
-def bypass(compute: Callable[[], Computed[T]], reason: str) -> Served[T]:
-    return _bypassed(compute(), reason)
+def bypass(family: str, compute: Callable[[], Computed[T]], reason: str) -> Served[T]:
+    return _bypassed(family, compute(), reason)
 
 
 def _reason_to_bypass() -> str:
@@ -89,10 +113,37 @@ def _reason_to_bypass() -> str:
     return observer.reason_for_doubt()
 
 
-def _hit(reading: Reading, payload: bytes, load: Callable[[bytes], T]) -> Served[T]:
-    members.count("cache.hit")
+def _stale(address: Address, reading: Reading, seconds: float) -> bytes | None:
+    if not seconds or observer.is_recording():  # what is computed from it would be stored as if it were of now
+        return None
+    if reading.is_changed:
+        may = staleness.may_be_served(address.digest, reading.tags, seconds)
+    else:
+        may = reading.header is not None and time.time() <= reading.header.expires_at + seconds
+    return reading.outdated if may else None
+
+
+def _hit(
+    address: Address,
+    reading: Reading,
+    payload: bytes,
+    load: Callable[[bytes], T],
+    compute: Callable[[], Computed[T]],
+    *,
+    status: str = "hit",
+) -> Served[T]:
+    try:
+        value = load(payload)
+    except ValueError as error:  # damaged, or of somebody else's making
+        logger.warning("entry corrupt family=%s error=%r", address.family, str(error))
+        with suppress(RedisError):
+            readings.forget(address)
+        return bypass(address.family, compute, "corrupt")
+    _count(address.family, status)
+    if signals.cache_hit.receivers:
+        signals.cache_hit.send_robust(sender=None, family=address.family)
     observer.depend_on(reading.tags)
-    return Served(value=load(payload), status="hit")
+    return Served(value=value, status=status)
 
 
 def _miss(
@@ -101,23 +152,37 @@ def _miss(
     compute: Callable[[], Computed[T]],
     *,
     timeout_seconds: float,
+    stale_seconds: float,
     depends_on: frozenset[str],
 ) -> Served[T]:
+    started = time.monotonic()
     with observer.recording() as read:
         computed = compute()
-        read |= depends_on
+        read |= depends_on | {tags.of_view(address.family)}
+    seconds = time.monotonic() - started
     # Doubt once more: the computation may have written, or opened a transaction.
-    refusal = computed.refusal or _reason_to_bypass() or _reason_of_size(computed.payload)
-    if refusal:
-        return _bypassed(computed, refusal)
+    if refusal := computed.refusal or _reason_to_bypass() or _reason_of_size(computed.payload):
+        turns.open_to_all(address)
+        return _bypassed(address.family, computed, refusal)
     try:
-        stored = readings.store(address, reading, computed.payload, read, timeout_seconds=timeout_seconds)
+        stored = readings.store(
+            address,
+            reading,
+            computed.payload,
+            read,
+            timeout_seconds=timeout_seconds,
+            stale_seconds=stale_seconds,
+            took_seconds=seconds,
+        )
     except RedisError as error:
         logger.debug("store failed family=%s error=%r", address.family, error)
-        return _bypassed(computed, "redis")
+        return _bypassed(address.family, computed, "redis")
     if not stored:
         members.count("cache.refused")  # something it depends on has changed meanwhile
-    members.count("cache.miss")
+    elif stale_seconds:
+        staleness.note_right(address.digest)
+    _count(address.family, "miss")
+    signals.cache_missed.send_robust(sender=None, family=address.family, seconds=seconds)
     return Served(value=computed.value, status="miss")
 
 
@@ -125,6 +190,15 @@ def _reason_of_size(payload: bytes) -> str:
     return "size" if len(payload) > settings.MAX_ENTRY_BYTES else ""
 
 
-def _bypassed(computed: Computed[T], reason: str) -> Served[T]:
-    members.count("cache.bypass")
+def _bypassed(family: str, computed: Computed[T], reason: str) -> Served[T]:
+    members.count_each(*_counters(family, "bypass"), f"cache.bypass;{reason}")
     return Served(value=computed.value, status=f"bypass;{reason}")
+
+
+def _count(family: str, what: str) -> None:
+    members.count_each(*_counters(family, what))
+
+
+@functools.cache
+def _counters(family: str, what: str) -> tuple[str, str]:
+    return f"cache.{what}", f"cache.{what}:{family}"

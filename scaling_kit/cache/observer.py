@@ -1,7 +1,8 @@
 """Sees every statement of every database connection, whoever issued it.
 
 What is read goes into the current recording: nothing has to declare what it depends on. What is written is bumped as
-soon as it is committed: `save()` and what no signal tells of, `QuerySet.update`, `bulk_*`, through tables, raw SQL.
+soon as it is committed: `save()` and what no signal tells of, `QuerySet.update`, `bulk_*`, through tables, raw SQL. In
+strict mode it is marked before that as well.
 """
 
 from __future__ import annotations
@@ -10,15 +11,21 @@ import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db import connections
+from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.backends.signals import connection_created
 
-from scaling_kit.cache import statements, unsent
+from scaling_kit.cache import commits, marks, outbox, scopes, statements, unsent
 from scaling_kit.cache.conf import settings
+from scaling_kit.cache.marks import Mark
 from scaling_kit.cache.tags import EPOCH, of_table
+
+T = TypeVar("T")
+
+blocks_around_test: dict[BaseDatabaseWrapper, int] = {}
+"""How many atomic blocks of a connection are not of the code under test: `scaling_kit.cache.testing` says so."""
 
 _recording: ContextVar[set[str] | None] = ContextVar("scaling_kit_cache_recording", default=None)
 
@@ -52,6 +59,10 @@ def recording() -> Iterator[set[str]]:
             outer |= read
 
 
+def is_recording() -> bool:
+    return _recording.get() is not None
+
+
 def depend_on(tags: frozenset[str]) -> None:
     """Add to the current recording, if there is one, what was read from the cache instead of the database."""
     read = _recording.get()
@@ -61,7 +72,7 @@ def depend_on(tags: frozenset[str]) -> None:
 
 def changed(tags: set[str], *, using: str) -> None:
     """Bump when the transaction of this database commits; at once if there is none."""
-    _watch(connections[using]).changed(tags)
+    _watch(connections[using]).changed(scopes.widened(tags))
 
 
 def reason_for_doubt() -> str:
@@ -82,6 +93,9 @@ def reason_for_doubt() -> str:
 
 def is_in_transaction(connection: BaseDatabaseWrapper) -> bool:
     # Not `get_autocommit()`: that would open a connection which a hit does not need.
+    if connection in blocks_around_test:
+        blocks = connection.in_atomic_block + len(connection.savepoint_ids)
+        return blocks > blocks_around_test[connection] or bool(_watch(connection).written)
     return connection.connection is not None and (connection.in_atomic_block or not connection.autocommit)
 
 
@@ -91,6 +105,7 @@ class Observer:
     def __init__(self, connection: BaseDatabaseWrapper) -> None:
         self._connection = connection
         self.written: set[str] = set()
+        self._mark: Mark | None = None
         self._isolated_transaction = self._isolated_session = False
         self._commit, self._rollback = connection.commit, connection.rollback
         # Django's `on_commit` is too late: a hook registered before the write runs first, and may tell the world.
@@ -99,17 +114,20 @@ class Observer:
         connection.rollback = self.rollback  # type: ignore[method-assign]
 
     def __call__(self, execute: Callable[..., Any], sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
-        statement = statements.parse(_text(sql, self._connection))
+        text = _text(sql, self._connection)
+        statement = statements.parse(text)
+        ignored = _ignored(tuple(settings.IGNORED_TABLES))
         if _recording.get() is not None:
-            depend_on(statement.reads - _ignored(tuple(settings.IGNORED_TABLES)))
+            depend_on(scopes.of_read(statement.reads - ignored, text, params))
         if statement.isolates:
-            self._note_isolation(sql)
+            self._note_isolation(text)
         if not statement.writes:
             return execute(sql, params, many, context)
-        try:
-            return execute(sql, params, many, context)
-        finally:  # an error does not prove that nothing was written: the connection may have gone after that
-            self.changed(statement.writes - _ignored(tuple(settings.IGNORED_TABLES)))
+        return self._write(
+            scopes.of_write(statement.writes - ignored, text, params, many=many),
+            functools.partial(execute, sql, params, many, context),
+            can_be_in_transaction=statement.is_plain_write,
+        )
 
     def changed(self, tags: set[str] | frozenset[str]) -> None:
         if is_in_transaction(self._connection):
@@ -118,14 +136,12 @@ class Observer:
             unsent.bump(tags)
 
     def commit(self) -> None:
-        try:
+        tags = self.written
+        mark = self._announce(tags, self._mark)
+        # If it fails, `written` stays: there may be another commit to come.
+        with commits.published(tags, mark):
             self._commit()
-        except BaseException:
-            unsent.bump(self.written)  # it may have been committed; `written` stays for a commit to come
-            raise
-        written = self.written
-        self._forget_transaction()
-        unsent.bump(written)
+            self._forget_transaction()
 
     def rollback(self) -> None:
         self._rollback()
@@ -142,12 +158,39 @@ class Observer:
         self._forget_transaction()
         self._isolated_session = False
 
+    def _write(self, tags: frozenset[str], run: Callable[[], T], *, can_be_in_transaction: bool) -> T:
+        if is_in_transaction(self._connection):
+            # Even if it fails: an error does not prove that nothing was written.
+            self.written |= tags
+            return run()
+        mark = marks.put(tags) if settings.STRICT and tags else None
+        if mark and not mark.is_set and can_be_in_transaction and self._is_known_to_django():
+            with transaction.atomic(using=self._connection.alias):
+                self.written, self._mark = set(tags), mark
+                return run()
+        with commits.published(tags, mark):
+            return run()
+
+    def _announce(self, tags: set[str], mark: Mark | None) -> Mark | None:
+        """Strict mode: before the COMMIT, have Redis know what is about to change, or the database remember it."""
+        if not (settings.STRICT and tags):
+            return None
+        mark = mark or marks.put(tags)
+        if not mark.is_set:
+            outbox.write(self._connection, tags)
+        return mark
+
+    def _is_known_to_django(self) -> bool:
+        # `connection.copy()` has the same alias, and no `atomic`.
+        return connections[self._connection.alias] is self._connection
+
     def _forget_transaction(self) -> None:
         self.written = set()
+        self._mark = None
         self._isolated_transaction = False
 
-    def _note_isolation(self, sql: Any) -> None:
-        text = _text(sql, self._connection).upper()
+    def _note_isolation(self, sql: str) -> None:
+        text = sql.upper()
         if "SESSION" in text or "DEFAULT_" in text:
             self._isolated_session = True
         else:
@@ -172,7 +215,7 @@ def _watch(connection: BaseDatabaseWrapper) -> Observer:
 
 @functools.lru_cache(maxsize=8)
 def _ignored(tables: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(map(of_table, tables))
+    return frozenset(map(of_table, [*tables, outbox.TABLE]))
 
 
 def _text(sql: Any, connection: BaseDatabaseWrapper) -> str:

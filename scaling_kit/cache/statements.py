@@ -25,6 +25,8 @@ _WRITES = re.compile(rf"(?<![\w\"`]){_WRITE}\b|\b{_WRITE}(?![\w\"`])", re.IGNORE
 _TARGET = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) [\"`](\w+)[\"`](?: SET | WHERE | \(|$)", re.IGNORECASE)
 _REMOVES = re.compile(r"\b(?:DELETE|TRUNCATE|MERGE)\b", re.IGNORECASE)
 _ISOLATION = re.compile(r"\s*(?:SET|BEGIN|START)\b.*ISOLATION", re.IGNORECASE | re.DOTALL)
+# What may be put between BEGIN and COMMIT if it is not there already.
+_PLAIN = re.compile(r"\s*(?:WITH|INSERT|UPDATE|DELETE|MERGE|REPLACE)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d][\w$]*")
 
 LONGEST_REMEMBERED = 10_000
@@ -32,11 +34,13 @@ LONGEST_REMEMBERED = 10_000
 
 @dataclass(frozen=True, kw_only=True)
 class Statement:
-    """`reads` and `writes` are tags. `isolates`: it changes the isolation level."""
+    """`reads` and `writes` are tags. `isolates`: it changes the isolation level. `is_plain_write`: it can be part of a
+    transaction, and does not end one."""
 
     reads: frozenset[str]
     writes: frozenset[str]
     isolates: bool = False
+    is_plain_write: bool = False
 
 
 def parse(sql: str) -> Statement:
@@ -57,6 +61,7 @@ def _parse(sql: str) -> Statement:
         reads=frozenset() if keywords else frozenset(map(of_table, named)),
         writes=frozenset(map(of_table, _written(sql, named, len(keywords)))),
         isolates=_ISOLATION.match(sql) is not None,
+        is_plain_write=_PLAIN.match(sql) is not None and ";" not in sql.rstrip("; \n"),
     )
 
 

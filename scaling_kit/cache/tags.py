@@ -1,15 +1,17 @@
 """Sequence tags: what an entry depends on, and since when it has not changed.
 
 A tag stands for a table, or for a name of your own. Its value in Redis is the number of its last bump, out of one
-sequence for all tags. An entry carries the sequence as it was *before* anything was computed, and the tags of what was
-read; it is valid while none of them has a later number. So whatever changed during the computation is later than the
-entry, even if the computation had read it before and found out about the dependency afterwards.
+sequence for all tags (and a mark of each transaction that is just committing: see `marks`). An entry carries the
+sequence as it was *before* anything was computed, and the tags of what was read; it is valid while none of them has a
+later number. So whatever changed during the computation is later than the entry, even if the computation had read it
+before and found out about the dependency afterwards.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 from urllib.parse import quote
 
 import redis
@@ -20,20 +22,35 @@ from scaling_kit.redis import Purpose, Script, client, key
 
 logger = logging.getLogger(__name__)
 
-BUMP = Script.beside(__file__, "bump", idempotent=True)
-SAME_SERVER = Script.beside(__file__, "same_server", idempotent=True)
+BUMP = Script.beside(__file__, "bump", idempotent=True, after="tag")
+SAME_SERVER = Script.beside(__file__, "same_server", idempotent=True, after="tag")
 
 EPOCH = "*"
 """The tag that every entry has."""
+
+VIEW = "view."
+"""What the tags of views begin with."""
 
 TAG_SECONDS = 24 * 60 * 60
 """Tags outlive every entry that names them by at least this; an entry with a tag missing is not valid."""
 
 Dependency = type[Model] | Model | str
 
+listeners: list[Callable[[Collection[str]], None]] = []
+"""Told of every tag that this process bumps, marks or touches, after Redis has been."""
+
 
 def of_table(table: str) -> str:
     return f"table.{quote(table.lower(), safe='')}"
+
+
+def of_view(family: str) -> str:
+    """The tag of whatever a view, or a cached function, has computed."""
+    return VIEW + family_id(family)
+
+
+def family_id(family: str) -> str:
+    return hashlib.sha256(family.encode()).hexdigest()[:12]
 
 
 def of(*what: Dependency) -> set[str]:
@@ -41,19 +58,29 @@ def of(*what: Dependency) -> set[str]:
     return {tag for each in what for tag in _of_one(each)}
 
 
-def bump(tags: Iterable[str]) -> int:
+def bump(tags: Iterable[str], *, release: Iterable[str] = ()) -> int:
     """Make every entry with one of these tags invalid, at once and for all processes; return the sequence.
 
+    Takes the marks with the tokens in `release` from these tags; those of others stay.
     Costs the same with one entry and with a million. Raises `redis.RedisError`.
     """
-    return int(BUMP(redis_client(), [key_of("sequence"), *keys_of(tags)], [TAG_SECONDS * 1000]))
+    names = list(tags)
+    sequence = int(BUMP(redis_client(), [key_of("sequence"), *keys_of(names)], [TAG_SECONDS * 1000, *release]))
+    tell(names)
+    return sequence
+
+
+def tell(names: Collection[str]) -> None:
+    for listener in listeners:
+        listener(names)
 
 
 def fetch_bumps(tags: Iterable[str]) -> dict[str, float]:
     """When each tag was last bumped, in seconds since the epoch; without those never bumped. Raises `RedisError`."""
     names = list(tags)
     values = mget(keys_of(names)) if names else []
-    return {name: int(value) / 1e6 for name, value in zip(names, values, strict=True) if value and value.isdigit()}
+    numbers = [value.partition(b";")[0] if value else b"" for value in values]
+    return {name: int(number) / 1e6 for name, number in zip(names, numbers, strict=True) if number.isdigit()}
 
 
 def _of_one(what: Dependency) -> set[str]:
@@ -63,7 +90,7 @@ def _of_one(what: Dependency) -> set[str]:
 
 
 def mget(keys: list[str]) -> list[bytes | None]:
-    values: list[bytes | None] = redis_client().mget(keys)  # type: ignore[assignment]
+    values: list[bytes | None] = redis_client().execute_command("MGET", *keys)  # type: ignore[no-untyped-call]
     return values
 
 

@@ -1,6 +1,7 @@
 """Bumps that Redis did not take: kept in memory, and sent as soon as it answers.
 
-They are lost if this process is killed before that. While any are waiting, this process serves nothing from the cache.
+They are lost if this process is killed before that, unless there is a row in the outbox. While any are waiting, this
+process serves nothing from the cache.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from collections.abc import Iterable
 
 from scaling_kit import members
-from scaling_kit.cache import tags
+from scaling_kit.cache import signals, tags
 from scaling_kit.redis import BREAKER_SECONDS, RedisError
 
 logger = logging.getLogger(__name__)
@@ -22,17 +23,24 @@ MOST = 1000
 """With more tags than this waiting, everything is invalidated instead."""
 
 
-def bump(names: Iterable[str]) -> None:
-    """Invalidate, now or as soon as Redis answers. Never raises, never waits longer than a request may."""
-    wanted = set(names)
+def bump(names: Iterable[str], *, release: Iterable[str] = ()) -> None:
+    """Invalidate, and take the marks with these tokens away, now or as soon as Redis answers.
+
+    Never raises because of Redis, never waits longer than a request may.
+    """
+    wanted, tokens = set(names), set(release)
     if not wanted:
         return
     members.count("cache.invalidation")
+    signals.invalidated.send_robust(sender=None, tags=wanted)
     try:
-        tags.bump(wanted)
+        tags.bump(wanted, release=tokens)
     except RedisError as error:
         logger.warning("bump unsent tags=%d error=%r", len(wanted), str(error))
-        _queue.add(wanted)
+        _queue.add(wanted, tokens)
+    except BaseException:  # a signal, in the midst of it
+        _queue.add(wanted, tokens)
+        raise
 
 
 def waiting() -> int:
@@ -47,14 +55,15 @@ class _Queue:
         self._lock = threading.Lock()
         self._tags: set[str] = set()
         self._sending: set[str] = set()
+        self._tokens: set[str] = set()
         self._thread: threading.Thread | None = None
 
     def __len__(self) -> int:
         return len(self._tags) + len(self._sending)
 
-    def add(self, names: set[str]) -> None:
+    def add(self, names: set[str], tokens: set[str]) -> None:
         with self._lock:
-            self._put(names)
+            self._put(names, tokens)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._send_all, name="scaling_kit-unsent-bumps", daemon=True)
                 self._thread.start()
@@ -63,21 +72,23 @@ class _Queue:
         """Try once. A tag that is bumped anew meanwhile is kept for the next time."""
         with self._lock:
             self._sending, self._tags = self._sending | self._tags, set()
+            tokens, self._tokens = self._tokens, set()
         try:
             if self._sending:
-                tags.bump(self._sending)
+                tags.bump(self._sending, release=tokens)
         except RedisError:
             with self._lock:
-                self._put(self._sending)
+                self._put(self._sending, tokens)
             return False
         finally:
             self._sending = set()
         return True
 
-    def _put(self, names: set[str]) -> None:
+    def _put(self, names: set[str], tokens: set[str]) -> None:
         self._tags |= names
+        self._tokens |= tokens
         if len(self._tags) > MOST:
-            self._tags = {tags.EPOCH}
+            self._tags, self._tokens = {tags.EPOCH}, set()  # the marks end at their deadline
 
     def _send_all(self) -> None:
         while not self._is_done():

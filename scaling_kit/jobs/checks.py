@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 
 from scaling_kit import members
 from scaling_kit.conf import settings as hall
-from scaling_kit.extras import check_installed, missing
+from scaling_kit.extras import check_installed, check_page, missing
 from scaling_kit.jobs.conf import JobsSettings, settings
 from scaling_kit.redis import RedisError
 
@@ -29,6 +29,12 @@ def check_extra(**_: Any) -> list[CheckMessage]:
     """E001: a package of the extra is missing."""
     tasks_api = "django.tasks" if django.VERSION >= (6, 0) else "django_tasks"
     return check_installed("jobs", ["rq", "django_rq", "rest_framework", tasks_api])
+
+
+@register()
+def check_hall(**_: Any) -> list[CheckMessage]:
+    """E012: the page of the jobs without the app it takes its looks from."""
+    return check_page("jobs", "E012")
 
 
 @register()

@@ -2,21 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from scaling_kit.permissions import Permissions
 
-VIEW = "scaling_kit_jobs.view_job"
-CHANGE = "scaling_kit_jobs.change_job"
-
-
-def may_view(user: Any) -> bool:
-    return _has(user, VIEW) or may_change(user)
-
-
-def may_change(user: Any) -> bool:
-    return _has(user, CHANGE)
-
-
-def _has(user: Any, permission: str) -> bool:
-    if not getattr(user, "is_active", False):
-        return False
-    return bool(user.is_superuser or (user.is_staff and user.has_perm(permission)))
+JOBS = Permissions(view="scaling_kit_jobs.view_job", change="scaling_kit_jobs.change_job")
+may_view = JOBS.may_view
+may_change = JOBS.may_change

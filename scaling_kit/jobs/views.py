@@ -3,115 +3,50 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from django.contrib.auth.views import redirect_to_login
-from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
-from django.http.response import HttpResponseBase
-from django.urls import NoReverseMatch, reverse
-from django.utils.decorators import method_decorator
-from django.views.decorators.cache import never_cache
-from django.views.decorators.csrf import ensure_csrf_cookie
-from django.views.generic import TemplateView
 from rest_framework import serializers
-from rest_framework.authentication import BaseAuthentication, SessionAuthentication
-from rest_framework.exceptions import ParseError
-from rest_framework.parsers import JSONParser
-from rest_framework.permissions import SAFE_METHODS, BasePermission
-from rest_framework.renderers import JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView, exception_handler
 
-from scaling_kit.jobs import control, inspection, permissions, queues
+from scaling_kit import staff
+from scaling_kit.jobs import control, inspection, permissions, queues, refusals
 from scaling_kit.jobs.conf import settings
 from scaling_kit.jobs.control import HIGHEST_PRIORITY, LOWEST_PRIORITY, Tally
 from scaling_kit.jobs.listing import MAX_PER_PAGE, PER_PAGE
-from scaling_kit.jobs.refusals import RefusedError, body_of, refusal_of
+from scaling_kit.jobs.refusals import RefusedError
 from scaling_kit.jobs.results import NotATaskError, find_task
 from scaling_kit.jobs.tasks import InvalidTask
 from scaling_kit.redis import Purpose
+from scaling_kit.staff import reversed_or_empty, validated
 
 # A request does so much of what concerns many jobs, and says what remains.
 BULK_LIMIT = 5_000
 LAST_PAGE = 1_000_000
 
 
-@method_decorator([never_cache, ensure_csrf_cookie], name="dispatch")
-class JobsPage(TemplateView):
+class JobsPage(staff.StaffPage):
+    permissions = permissions.JOBS
     template_name = "scaling_kit/jobs/page.html"
 
-    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        if not request.user.is_authenticated:
-            return redirect_to_login(request.get_full_path(), _reversed("admin:login") or None)
-        if not permissions.may_view(request.user):
-            raise PermissionDenied
-        return super().dispatch(request, *args, **kwargs)
-
     def get_context_data(self, **kwargs: Any) -> dict[str, Any]:
-        return super().get_context_data(
-            states=inspection.STATES,
-            may_change=permissions.may_change(self.request.user),
-            admin_url=_reversed("admin:index"),
-            django_rq_url=_reversed("admin:django_rq_dashboard_changelist"),
-            logout_url=_reversed("admin:logout"),
-            **kwargs,
-        )
+        django_rq_url = reversed_or_empty("admin:django_rq_dashboard_changelist")
+        return super().get_context_data(states=inspection.STATES, django_rq_url=django_rq_url, **kwargs)
 
 
-def _reversed(name: str) -> str:
-    try:
-        return reverse(name)
-    except NoReverseMatch:
-        return ""
-
-
-class BoundedJSONParser(JSONParser):
-    """JSON nested deeper than Python's stack is the client's mistake, not a crash."""
-
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        try:
-            return super().parse(stream, media_type, parser_context)
-        except RecursionError as error:
-            raise ParseError("The JSON is nested too deeply.") from error
-
-
-class CanSeeOrChange(BasePermission):
-    """To look one needs the permission `view_job`, to act `change_job`."""
-
-    def has_permission(self, request: Request, view: APIView) -> bool:  # noqa: ARG002
-        allowed = permissions.may_view if request.method in SAFE_METHODS else permissions.may_change
-        return allowed(request.user)
-
-
-class JobsView(APIView):
+class JobsView(staff.StaffView):
     """What the views of this API have in common."""
 
-    parser_classes = [BoundedJSONParser]
-    renderer_classes = [JSONRenderer]
-    permission_classes = [CanSeeOrChange]
-
-    def get_authenticators(self) -> list[BaseAuthentication]:
-        """The project's own, and the session, which the page has."""
-        own = super().get_authenticators()
-        has_session = any(isinstance(each, SessionAuthentication) for each in own)
-        return own if has_session else [*own, SessionAuthentication()]
+    permissions = permissions.JOBS
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
         for name in queues.names()[:1]:
             queues.connection(name, Purpose.REQUEST).ping()  # fails at once where the rest would wait for seconds
 
-    def get_exception_handler(self) -> Callable[[Exception, dict[str, Any]], Response | None]:
-        return _refuse
-
-    def finalize_response(self, request: Request, response: Any, *args: Any, **kwargs: Any) -> Any:
-        response = super().finalize_response(request, response, *args, **kwargs)
-        response.headers["Cache-Control"] = "no-store"
-        return response
+    def refusal_of(self, error: Exception) -> Exception:
+        return refusals.refusal_of(error)
 
 
 class Filter(serializers.Serializer[Any]):
@@ -163,12 +98,12 @@ class QueueActionView(JobsView):
             return control.empty(queue, limit=BULK_LIMIT)
         if action == "retry-failed":
             return control.retry_failed(queue, limit=BULK_LIMIT)
-        return control.remove_all(_validated(Removal, request.data)["state"], queue, limit=BULK_LIMIT)
+        return control.remove_all(validated(Removal, request.data)["state"], queue, limit=BULK_LIMIT)
 
 
 class JobsListView(JobsView):
     def get(self, request: Request) -> Response:
-        asked = _validated(Filter, request.query_params)
+        asked = validated(Filter, request.query_params)
         page = inspection.fetch_jobs(
             asked["state"],
             queue_name=asked["queue"],
@@ -181,7 +116,7 @@ class JobsListView(JobsView):
 
     def post(self, request: Request) -> Response:
         """Enqueue a task of SCALING_KIT_JOBS_API_TASKS."""
-        result = _enqueue(**_validated(NewJob, request.data))
+        result = _enqueue(**validated(NewJob, request.data))
         return Response({"id": result.id}, status=201, headers={"Location": f"{request.path}{result.id}/"})
 
 
@@ -190,7 +125,7 @@ class JobView(JobsView):
         return Response(asdict(inspection.fetch_job(job_id)))
 
     def patch(self, request: Request, job_id: str) -> Response:
-        control.set_priority(job_id, _validated(Priority, request.data)["priority"])
+        control.set_priority(job_id, validated(Priority, request.data)["priority"])
         return Response(asdict(inspection.fetch_job(job_id)))
 
     def delete(self, _request: Request, job_id: str) -> Response:
@@ -211,15 +146,8 @@ class JobActionView(JobsView):
 
 class JobLogView(JobsView):
     def get(self, request: Request, job_id: str) -> Response:
-        after = _validated(After, request.query_params)["after"]
+        after = validated(After, request.query_params)["after"]
         return Response({"lines": [asdict(line) for line in inspection.fetch_log_lines(job_id, after=after)]})
-
-
-def _validated(serializer_class: type[serializers.Serializer[Any]], data: Any) -> dict[str, Any]:
-    serializer = serializer_class(data=data)
-    serializer.is_valid(raise_exception=True)
-    validated: dict[str, Any] = serializer.validated_data
-    return validated
 
 
 def _enqueue(*, task: str, args: list[Any], kwargs: dict[str, Any], **using: Any) -> Any:
@@ -246,12 +174,3 @@ def _check_arguments(task: Any, args: list[Any], kwargs: dict[str, Any]) -> None
         inspect.signature(task.func).bind(*context, *args, **kwargs)
     except TypeError as error:
         raise RefusedError("arguments_invalid", f"{task.module_path}: {error}") from error
-
-
-def _refuse(error: Exception, context: dict[str, Any]) -> Response | None:
-    """DRF's own handling, with `{"code", "detail"}` as the body of every refusal."""
-    error = refusal_of(error)
-    response = exception_handler(error, context)
-    if response is not None:
-        response.data = body_of(error)
-    return response

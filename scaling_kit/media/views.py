@@ -7,8 +7,7 @@ from typing import Any
 from django.db import InterfaceError, OperationalError, transaction
 from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, ParseError
-from rest_framework.parsers import JSONParser
+from rest_framework.exceptions import APIException
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -20,6 +19,7 @@ from scaling_kit.media.conf import settings
 from scaling_kit.media.models import Upload
 from scaling_kit.media.refusals import UploadRefusedError
 from scaling_kit.media.storage import ObjectChangedError, StorageUnavailableError
+from scaling_kit.parsers import BoundedJSONParser
 
 METADATA_MAX_BYTES = 4096
 
@@ -53,16 +53,6 @@ class IntentSerializer(serializers.Serializer[Any]):
             detail = f"At most {METADATA_MAX_BYTES} bytes, and no NUL characters."
             raise serializers.ValidationError(detail, code="invalid")
         return metadata
-
-
-class BoundedJSONParser(JSONParser):
-    """JSON nested deeper than Python's stack is the client's mistake, not a crash."""
-
-    def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
-        try:
-            return super().parse(stream, media_type, parser_context)
-        except RecursionError as error:
-            raise ParseError("The JSON is nested too deeply.") from error
 
 
 class UploadViewSet(ViewSet):

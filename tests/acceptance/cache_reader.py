@@ -4,9 +4,10 @@ import json
 import os
 import sys
 import time
+from typing import Any
 
 import django
-from django.db import transaction
+from django.db import connections, transaction
 
 from scaling_kit.redis import Purpose, client, key
 
@@ -21,6 +22,7 @@ def main() -> None:
         SCALING_KIT_KEY_PREFIX=sys.argv[1],
         SCALING_KIT_CACHE_REDIS_URL=sys.argv[2],
         SCALING_KIT_CACHE_HEADER=True,
+        **{f"SCALING_KIT_CACHE_{name}": value for name, value in json.loads(sys.argv[3]).items()},
     ):
         print("ready", flush=True)
         for line in sys.stdin:
@@ -34,11 +36,16 @@ def obey(command: str, *arguments: str) -> object:
     from tests.library.models import Book
 
     if command == "slow":  # the next computation takes a while, so that the others come in meanwhile
-        Hooks.while_computing = lambda: time.sleep(0.3)
+        Hooks.while_computing = lambda: time.sleep(float(arguments[0]) if arguments else 0.3)
         return None
     if command == "write":
         with transaction.atomic():
             return Book.objects.update(title=arguments[0])
+    if command == "write_at_once":
+        return Book.objects.update(title=arguments[0])
+    if command == "halt":  # in the next write, when it is committed and the cache knows nothing of that
+        halt_after_commit()
+        return None
     if command == "publish":
         return publish(float(arguments[0]))
     if command == "soak":
@@ -51,6 +58,30 @@ def obey(command: str, *arguments: str) -> object:
         "computed": Hooks.computed,
         "seconds": time.monotonic() - started,
     }
+
+
+def halt_after_commit() -> None:
+    """Once: say `committed`, and go on with the next line."""
+    connection: Any = connections["default"]
+
+    def halt() -> None:
+        connection.execute_wrappers.pop()
+        del connection._commit
+        print('"committed"', flush=True)
+        sys.stdin.readline()
+
+    def commit() -> None:
+        type(connection)._commit(connection)
+        halt()
+
+    def execute(execute: Any, *args: Any) -> Any:
+        result = execute(*args)
+        if connection.get_autocommit():
+            halt()
+        return result
+
+    connection._commit = commit
+    connection.execute_wrappers.append(execute)  # called by the cache's own
 
 
 def publish(seconds: float) -> int:

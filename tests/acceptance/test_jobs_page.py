@@ -74,14 +74,14 @@ def faults() -> Iterator[list[str]]:
     assert found == []
 
 
-def opened(browser: Browser, site: str, name: str, faults: list[str], **context: object) -> Page:
+def opened(browser: Browser, site: str, name: str, faults: list[str], at: str = "jobs/", **context: object) -> Page:
     page = browser.new_context(**context).new_page()  # type: ignore[arg-type]
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on(
         "console", lambda message: message.type == "error" and "404" not in message.text and faults.append(message.text)
     )
     page.on("response", lambda response: response.status >= 500 and faults.append(f"{response.status} {response.url}"))
-    page.goto(f"{site}jobs/")
+    page.goto(f"{site}{at}")
     page.get_by_label("Username").fill(name)
     page.get_by_label("Password").fill("secret")
     page.get_by_role("button", name="Log in").click()
@@ -188,6 +188,7 @@ def test_evil_job__is_shown_as_text(
     )
     redis.hset(places.job_key(job_id), "worker_name", EVIL)
     page = opened(browser, site, "root", faults)
+    expect(page.locator("#live")).to_have_attribute("data-status", "open")
     page.get_by_role("tab", name="Failed").click()
     page.locator("#jobs a.task").first.click()
     expect(page.locator(".traceback").first).to_contain_text("<script>")

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Group
-from django.db import connection, connections, transaction
+from django.db import IntegrityError, OperationalError, connection, connections, transaction
 from django.test import override_settings
 
+from scaling_kit.cache import cached
 from tests.cache.conftest import Library
 from tests.cache.views import Hooks
 from tests.library.models import Author, Book, Tag
@@ -57,6 +58,43 @@ def atomic_in_manual_transaction(library: Library) -> None:
         transaction.set_autocommit(True)
 
 
+def durable(library: Library) -> None:
+    with transaction.atomic(durable=True):
+        save(library.book, title="Changed")
+
+
+def on_a_copy_of_the_connection(library: Library) -> None:
+    copy = connection.copy()
+    try:
+        with copy.cursor() as cursor:
+            cursor.execute("UPDATE library_book SET title = 'Changed'")
+    finally:
+        copy.close()
+
+
+def after_connection_refused(library: Library) -> None:
+    """The database is down at BEGIN, once."""
+    connection.close()
+    settings = connection.settings_dict
+    connection.settings_dict = {**settings, "PORT": 1}
+    try:
+        with pytest.raises(OperationalError), transaction.atomic():
+            save(library.book, title="Never to be seen")
+    finally:
+        connection.settings_dict = settings
+    save(library.book, title="Changed")
+
+
+def after_connection_lost(library: Library) -> None:
+    """The database ends the connection in the middle of a transaction; then another one is opened."""
+    with pytest.raises(OperationalError), transaction.atomic():
+        save(library.tag, name="Never to be seen")
+        execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    connection.close()
+    with transaction.atomic():
+        save(library.book, title="Changed")
+
+
 def savepoint_rolled_back(library: Library) -> None:
     with transaction.atomic():
         save(library.other_author, name="Jorge")
@@ -64,6 +102,12 @@ def savepoint_rolled_back(library: Library) -> None:
             save(library.book, title="Never to be seen")
             1 / 0  # noqa: B018
         save(library.tag, name="Changed")
+
+
+@pytest.fixture(autouse=True, params=[(False, 0), (True, 0), (False, 10**6)], ids=["on commit", "strict", "nearby"])
+def strict(request: Any, settings: Any) -> bool:
+    settings.SCALING_KIT_CACHE_STRICT, settings.SCALING_KIT_CACHE_NEARBY_BYTES = request.param
+    return bool(request.param[0])
 
 
 CHANGES: dict[str, Callable[[Library], Any]] = {
@@ -104,6 +148,10 @@ CHANGES: dict[str, Callable[[Library], Any]] = {
     "d FK reassigned": lambda it: save(it.book, author=it.other_author),
     "d cascade delete (Python)": lambda it: it.author.delete(),
     "e savepoint rolled back, outer commits": savepoint_rolled_back,
+    "e atomic(durable=True)": durable,
+    "e on connection.copy()": on_a_copy_of_the_connection,
+    "e database down at BEGIN once": after_connection_refused,
+    "e connection lost and reopened": after_connection_lost,
     "e set_autocommit(False)+commit()": fast_writer,
     "e atomic() within set_autocommit(False)": atomic_in_manual_transaction,
 }
@@ -129,6 +177,35 @@ def test_e_rolled_back__nothing_is_invalidated_or_stored(library: Library) -> No
         1 / 0  # noqa: B018
     assert library.fetch()["X-Cache"] == "hit"
     assert library.read() == before
+
+
+def test_e_set_rollback__nothing_is_invalidated_or_stored(library: Library) -> None:
+    before = library.warm_up()
+    with transaction.atomic():
+        save(library.book, title="Never to be seen")
+        transaction.set_rollback(True)
+    assert library.fetch()["X-Cache"] == "hit"
+    assert library.read() == before
+
+
+def test_e_refused_at_commit__then_right(library: Library) -> None:
+    before = library.warm_up()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Book.objects.update(author_id=0)  # the constraint is deferred
+    assert library.read() == before
+    assert library.fetch()["X-Cache"] == "hit"
+    save(library.book, title="Changed")
+    assert "Changed" in str(library.read())
+
+
+def test_server_side_cursor__its_tables_are_observed(library: Library) -> None:
+    @cached()
+    def titles() -> list[str]:
+        return [book.title for book in Book.objects.iterator(chunk_size=1)]
+
+    assert titles() == titles() == ["The Dispossessed"]
+    save(library.book, title="Changed")
+    assert titles() == ["Changed"]
 
 
 def test_e_read_on_another_connection_before_the_commit__then_right(library: Library, elsewhere: Elsewhere) -> None:

@@ -1,13 +1,18 @@
+import asyncio
+import inspect
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.db import connection, transaction
 from django.db.utils import ConnectionHandler
 from django.test import override_settings
 
 from scaling_kit import members
-from scaling_kit.cache import cached, invalidate, observer, status, tags
+from scaling_kit.cache import ainvalidate, cached, invalidate, observer, status, tags
+from scaling_kit.cache.functions import CachedFunction
 from tests.cache.conftest import Library
 from tests.cache.views import Hooks
 from tests.library.models import Author, Book
@@ -97,3 +102,96 @@ def test_execute_wrapper_of_someone_else__does_not_take_the_observer_away(librar
 def test_sqlite__a_transaction_reads_from_a_snapshot() -> None:
     sqlite = ConnectionHandler({"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})["default"]
     assert not observer.Observer(sqlite).sees_commits()
+
+
+@cached()
+async def shelf_of_coroutine(prefix: str = "") -> list[str]:
+    Hooks.run()
+    return [book.title async for book in Book.objects.filter(title__startswith=prefix)]
+
+
+@cached()
+def nothing() -> None:
+    Hooks.run()
+
+
+def in_own_loop(function: Any) -> Any:
+    """On an event loop, with the connection of this test's thread."""
+    return async_to_sync(function)()
+
+
+def test_coroutine__what_it_reads_is_observed(library: Library) -> None:
+    async def read() -> list[str]:
+        return await shelf_of_coroutine("The")
+
+    assert [in_own_loop(read) for _ in range(2)] == [["The Dispossessed"]] * 2
+    assert Hooks.computed == 1
+    library.book.delete()
+    assert in_own_loop(read) == []
+
+
+def test_coroutines_that_want_the_same__one_computes(library: Library) -> None:
+    async def read_three_times() -> list[list[str]]:
+        return await asyncio.gather(*(shelf_of_coroutine() for _ in range(3)))
+
+    assert in_own_loop(read_three_times) == [["The Dispossessed"]] * 3
+    assert Hooks.computed == 1
+    assert inspect.iscoroutinefunction(shelf_of_coroutine.__call__)
+
+
+def test_invalidated_by_a_coroutine__computed_again(library: Library) -> None:
+    titles()
+
+    async def change() -> None:
+        await ainvalidate("prices")
+
+    in_own_loop(change)
+    titles()
+    assert Hooks.computed == 2
+
+
+def test_same_arguments_said_otherwise__same_entry(library: Library) -> None:
+    for call in (lambda: titles("The"), lambda: titles(prefix="The"), lambda: titles("The", limit=10)):
+        assert call() == ["The Dispossessed"]
+    assert Hooks.computed == 1
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        titles(nonsense=1)
+
+
+def test_forgotten__only_that_entry(library: Library) -> None:
+    titles("The"), titles("A")
+    titles.forget(prefix="The")
+    titles("The"), titles("A")
+    assert Hooks.computed == 3
+
+
+def test_none__is_a_value(library: Library) -> None:
+    assert [nothing(), nothing()] == [None, None]
+    assert Hooks.computed == 1
+
+
+def test_result_that_is_no_json__refused(library: Library) -> None:
+    def price() -> Decimal:
+        return Decimal(1)
+
+    with pytest.raises(TypeError, match=r"price .*must be JSON: Object of type Decimal.*str\(decimal\)"):
+        cached()(price)()
+
+
+def test_not_a_function__refused_when_decorated() -> None:
+    class Shop:
+        def price(self, year: int) -> int:
+            return year
+
+        @staticmethod
+        @cached()
+        def rate(year: int) -> int:
+            return year
+
+    def years() -> Any:
+        yield 1
+
+    assert isinstance(Shop.rate, CachedFunction)
+    for wrong, message in ((Shop.price, "is a method"), (staticmethod(len), "@staticmethod"), (years, "generator")):
+        with pytest.raises(TypeError, match=message):
+            cached()(wrong)

@@ -11,6 +11,7 @@ from django.utils import translation
 from rest_framework.test import APIClient
 
 from scaling_kit.cache import cached_response, invalidate
+from scaling_kit.tokens.users import TokenUser
 from tests.cache.conftest import Library
 from tests.cache.views import Hooks, no_rest_framework
 
@@ -49,6 +50,16 @@ def test_claims_of_the_token_changed__another_entry() -> None:
     assert [status(role="admin", jti=2), status(role="guest", jti=3)] == ["hit", "miss"]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_token_of_this_kit_says_another_name__another_entry() -> None:
+    def name_said(**claims: Any) -> str:
+        client = APIClient()
+        client.force_authenticate(TokenUser(pk=1, **claims), SimpleNamespace(claims=claims))  # type: ignore[arg-type]
+        return str(client.get("/whoami/").json()["user"])
+
+    assert [name_said(username="ada"), name_said(username="lovelace")] == ["ada", "lovelace"]
+
+
 @pytest.mark.parametrize("prefix", ["own", "own-of-tenant"])
 def test_object_of_another__forbidden_although_cached(library: Library, prefix: str) -> None:
     owner, other = client_of("Ursula"), client_of("Stanislaw")
@@ -83,6 +94,8 @@ def test_permission__asked_on_every_hit() -> None:
         ("streaming", 200, "streaming"),
         ("large", 200, "size"),
         ("session", 200, "session"),
+        ("session read", 200, "session"),
+        ("cookie read", 200, "cookie"),
         ("csrf", 200, "csrf"),
     ],
 )

@@ -58,7 +58,7 @@ def test_sequence_lost__no_number_is_given_twice() -> None:
 
 def test_commit_in_flight__neither_believed_nor_stored() -> None:
     stored("a")
-    client(Purpose.SCRIPT).set(key("cache", "tag", "a"), "17:1:99", px=60_000)
+    client(Purpose.SCRIPT).set(key("cache", "tag", "a"), "17;token=99999999999999999", px=60_000)
     assert readings.read(HERE).payload is None
     assert not store(b"2", "a")
 
@@ -72,12 +72,12 @@ def test_claimed__by_one_until_released() -> None:
     assert not readings.read(HERE).claimed
 
 
-def test_every_key_but_two__has_an_end() -> None:
+def test_every_key_but_three__has_an_end() -> None:
     stored("a")
     readings.claim(HERE, "mine", seconds=5)
     redis = client(Purpose.SCRIPT)
     endless = {name for name in redis.scan_iter(f"{key('cache')}*") if redis.ttl(name) < 0}
-    assert endless <= {key("cache", "sequence"), key("cache", "run_id")}
+    assert endless <= {key("cache", name) for name in ("sequence", "run_id", "families")}
 
 
 def test_entry_lives_longer_than_a_tag_does__tags_are_prolonged() -> None:

@@ -141,6 +141,8 @@ class Peculiar(APIView):
             "missing": self.missing,
             "large": lambda: Response("x" * 2_000_000),
             "session": self.session,
+            "session read": lambda: Response(request.session.get("cart")),
+            "cookie read": lambda: Response(request.COOKIES.get("cart")),
             "csrf": lambda: Response(get_token(request._request)),
             "writing": self.writing,
         }

@@ -1,4 +1,4 @@
-"""A small site with the page: sessions, CSRF, a database of its own, and a policy that allows no inline code."""
+"""A small site with pages for the staff: sessions, CSRF, its own database, and a policy that allows no inline code."""
 
 import os
 from collections.abc import Callable
@@ -23,7 +23,7 @@ def content_security_policy(
 ) -> Callable[[HttpRequest], HttpResponse]:
     def respond(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
-        if request.path.startswith("/jobs/"):
+        if request.path.startswith(("/jobs/", "/cache/")):
             response.headers["Content-Security-Policy"] = POLICY
         return response
 

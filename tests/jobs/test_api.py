@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import Permission, User
 from django.core.checks import run_checks
-from django.test import Client, override_settings
+from django.test import Client, modify_settings, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
@@ -366,3 +366,8 @@ def test_django_rq_urls_included__is_warned_of() -> None:
 def test_protected_pages__are_not_warned_of() -> None:
     found = run_checks(tags=["stateless"], include_deployment_checks=True)
     assert "scaling_kit_jobs.W011" not in {message.id for message in found}
+
+
+@modify_settings(INSTALLED_APPS={"remove": "scaling_kit"})
+def test_page_without_the_hall__is_an_error() -> None:
+    assert "scaling_kit_jobs.E012" in [found.id for found in run_checks()]

@@ -1,6 +1,6 @@
 // What can be done to one job. `after` is called when something was done.
 
-import { ask, button, confirmed, element, toast } from "./elements.js";
+import { ask, attempt, button, confirmed, element } from "../staff/elements.js";
 
 const LABELS = { "run-now": "Run now", retry: "Retry", cancel: "Cancel", remove: "Remove" };
 
@@ -22,20 +22,6 @@ export function priorityForm(job, after) {
     await attempt(() => ask(path(job), { method: "PATCH", body: { priority: input.valueAsNumber } }), `Priority is ${input.value}.`, after);
   });
   return form;
-}
-
-/** Do something, say how it went, and look again. */
-export async function attempt(act, done, after) {
-  try {
-    const answer = await act();
-    toast(typeof done === "function" ? done(answer) : done);
-    return answer;
-  } catch (error) {
-    toast(error.message, "bad");
-    return null;
-  } finally {
-    await after();
-  }
 }
 
 async function perform(name, job, after) {

@@ -1,7 +1,7 @@
 // The drawer with all there is to know of one job. A part is made anew only when what it shows has changed, so that
 // what somebody has unfolded or selected stays as it is.
 
-import { $, absolute, ask, between, element, mayChange, measured, number, relative, setText } from "./elements.js";
+import { $, absolute, ask, between, element, mayChange, measured, number, relative, setText } from "../staff/elements.js";
 import { actionButtons, priorityForm } from "./actions.js";
 
 const drawer = $("job");

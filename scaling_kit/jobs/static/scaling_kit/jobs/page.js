@@ -1,7 +1,7 @@
 // The page: queues above, the jobs of one state below, asked for again every second and a half while somebody looks.
 
-import { $, absolute, ask, between, button, confirmed, duration, element, mayChange, measured, number, relative, secondsSince, setText, toast } from "./elements.js";
-import { actionButtons, attempt } from "./actions.js";
+import { $, absolute, ask, attempt, between, button, confirmed, duration, element, mayChange, measured, number, place, relative, secondsSince, setText, toast } from "../staff/elements.js";
+import { actionButtons } from "./actions.js";
 import { hideJob, isOpen, shortName, showJob } from "./detail.js";
 
 const PERIOD = 1500;
@@ -289,11 +289,6 @@ function when(job) {
 function moments(job) {
   const known = [["created", job.created_at], ["due", job.run_at], ["started", job.started_at], ["ended", job.ended_at]];
   return known.filter(([, moment]) => moment).map(([name, moment]) => `${name} ${absolute(moment)}`).join("\n");
-}
-
-/** Put these children there, in this order; if they are there already, touch nothing: it would take the focus. */
-function place(parent, children) {
-  if (parent.children.length !== children.length || children.some((child, index) => parent.children[index] !== child)) parent.replaceChildren(...children);
 }
 
 // ---- what people do

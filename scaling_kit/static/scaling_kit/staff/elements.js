@@ -46,6 +46,11 @@ export function confirmed(title, text, yes) {
   });
 }
 
+/** Put these children there, in this order; if they are there already, touch nothing: it would take the focus. */
+export function place(parent, children) {
+  if (parent.children.length !== children.length || children.some((child, index) => parent.children[index] !== child)) parent.replaceChildren(...children);
+}
+
 // ---- the API
 
 export class Refused extends Error {
@@ -74,6 +79,20 @@ export async function ask(path, { method = "GET", body, query } = {}) {
   const answer = await response.json().catch(() => ({}));
   if (!response.ok) throw new Refused(response.status, answer);
   return answer;
+}
+
+/** Do something, say how it went, and look again. */
+export async function attempt(act, done, after) {
+  try {
+    const answer = await act();
+    toast(typeof done === "function" ? done(answer) : done);
+    return answer;
+  } catch (error) {
+    toast(error.message, "bad");
+    return null;
+  } finally {
+    await after();
+  }
 }
 
 // ---- times and numbers

@@ -1,0 +1,79 @@
+"""Strict mode: what a transaction has changed is marked in Redis while it commits, and until its bump has arrived.
+
+A reader who meets a mark neither believes an entry nor stores one: it cannot know whether it reads the data of before
+or after the COMMIT. A mark has a deadline. If nothing was heard until then (the writer was killed), the next reader
+bumps in the writer's place.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from scaling_kit.cache.conf import settings
+from scaling_kit.cache.tags import TAG_SECONDS, key_of, keys_of, redis_client, tell
+from scaling_kit.redis import RedisError, Script
+
+logger = logging.getLogger(__name__)
+
+MARK = Script.beside(__file__, "mark", idempotent=True, after="tag")
+EXPIRE = Script.beside(__file__, "expire", idempotent=True, after="tag")
+
+ASK_SECONDS = 0.5
+"""How often a process has the server look at the deadlines of one tag. Only the server's clock counts."""
+
+MOST_ASKED = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mark:
+    """Of one transaction, on all its tags. If `is_set` is False, Redis may have it all the same: a lost reply."""
+
+    token: str
+    is_set: bool
+
+
+_asked_at: dict[str, float] = {}
+
+
+def put(names: Iterable[str]) -> Mark:
+    """Mark these tags for SCALING_KIT_CACHE_MARK_SECONDS at most, in one round trip. Never raises a Redis error.
+
+    `tags.bump(names, release=[mark.token])` takes the mark away.
+    """
+    token = secrets.token_hex(8)
+    marked = list(names)
+    try:
+        MARK(
+            redis_client(),
+            [key_of("sequence"), *keys_of(marked)],
+            [TAG_SECONDS * 1000, token, round(settings.MARK_SECONDS * 1e6)],
+        )
+    except RedisError as error:
+        logger.warning("mark unsent error=%r", str(error))
+        return Mark(token=token, is_set=False)
+    tell(marked)
+    return Mark(token=token, is_set=True)
+
+
+def expire(values: Mapping[str, bytes | None]) -> None:
+    """Have those of these tags bumped whose marks are past their deadline.
+
+    Costs nothing if none is marked, else a round trip at most every 0.5 s. Raises `redis.RedisError`.
+    """
+    marked = [name for name, value in values.items() if value and not value.isdigit() and _is_time_to_ask(name)]
+    if marked:
+        EXPIRE(redis_client(), [key_of("sequence"), *keys_of(marked)], [TAG_SECONDS * 1000])
+
+
+def _is_time_to_ask(name: str) -> bool:
+    now = time.monotonic()
+    if now < _asked_at.get(name, 0.0) + ASK_SECONDS:
+        return False
+    if len(_asked_at) >= MOST_ASKED:
+        _asked_at.clear()
+    _asked_at[name] = now
+    return True

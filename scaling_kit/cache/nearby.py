@@ -1,0 +1,231 @@
+"""The first level: entries in the memory of this process, dropped when Redis says that a tag of theirs has changed.
+
+Redis tells by pushes (`CLIENT TRACKING ... BCAST`, RESP3) on a connection of our own, which is emptied before each
+look: what has arrived when a read begins is known to it. A push is on its way as soon as Redis has executed the bump,
+and the reply to whoever bumped is sent at the same moment; so a read in another process can miss it only by the time
+that a message takes from Redis to here. If the connection is delayed, entries are believed for SILENCE_SECONDS at most;
+if it is lost, for no moment. What this process changes itself, it knows at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import ssl
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import hiredis
+import redis
+
+from scaling_kit.cache import tags
+from scaling_kit.cache.conf import settings
+from scaling_kit.redis import BREAKER_SECONDS, RedisError
+
+logger = logging.getLogger(__name__)
+
+PING_SECONDS = 0.25
+SILENCE_SECONDS = 1.0
+# Nothing is believed for longer without asking Redis, whatever the clocks of hosts say.
+LONGEST_SECONDS = 30.0
+REFUSED_SECONDS = 60.0
+LARGEST_SHARE = 0.1
+OVERHEAD_BYTES = 1000
+MOST_CHANGES = 10_000
+FORGOTTEN = "forgotten."
+"""With the digest of an address: the tag by which one entry is forgotten."""
+
+_PING = hiredis.pack_command(("PING",))
+_CHUNK = 65536
+
+
+class Entry(Protocol):
+    """As much of a `readings.Reading` as matters here."""
+
+    @property
+    def payload(self) -> bytes | None: ...
+    @property
+    def tags(self) -> frozenset[str]: ...
+
+
+@dataclass(frozen=True)
+class _Kept:
+    entry: Any
+    asked: int
+    """How many changes were known before Redis was asked for it: it is older than any later one."""
+    until: float
+    size: int
+
+
+class Level:
+    """One per process. Every method may be called by any thread; none waits for the network, but to connect."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._bytes = 0
+        self._changes = 0
+        self._changed: dict[str, int] = {}
+        self._connection: redis.Connection | None = None
+        self._reader = hiredis.Reader()
+        self._stem = ""
+        self._next_attempt = 0.0
+        self._pinged_at: float | None = None
+        self._complete_at = 0.0
+        """When Redis had told us of everything, as an answer to a PING of then proves."""
+
+    def find(self, digest: str) -> Any:
+        """The entry, if nothing it depends on has changed since Redis was asked for it; else None."""
+        with self._lock:
+            if not self._is_listening():
+                return None
+            kept = self._kept.get(digest)
+            if kept is None:
+                return None
+            if kept.until < time.monotonic() or self._has_changed(digest, kept):
+                self._drop(digest)
+                return None
+            self._kept.move_to_end(digest)
+            return kept.entry
+
+    def moment(self) -> int:
+        """To be taken before Redis is asked, and given to `keep`."""
+        return self._changes
+
+    def keep(self, digest: str, entry: Entry, *, asked: int, seconds: float) -> None:
+        size = len(entry.payload or b"") + OVERHEAD_BYTES
+        if size > settings.NEARBY_BYTES * LARGEST_SHARE:
+            return
+        with self._lock:
+            if self._connection is None:
+                return
+            self._drop(digest)
+            until = time.monotonic() + min(seconds, LONGEST_SECONDS)
+            self._kept[digest] = _Kept(entry, asked, until, size)
+            self._bytes += size
+            while self._bytes > settings.NEARBY_BYTES:
+                self._drop(next(iter(self._kept)))
+
+    def changed(self, names: Iterable[str]) -> None:
+        """These tags have been bumped, or marked, by this process."""
+        with self._lock:
+            self._note(names)
+
+    def _is_listening(self) -> bool:
+        """Take in what Redis has said. False if it cannot be trusted to have said everything."""
+        now = time.monotonic()
+        if self._connection is None or self._stem != tags.key_of("tag"):
+            self._connect(now)
+            return False
+        try:
+            self._receive()
+            if self._pinged_at is None and now - self._complete_at > PING_SECONDS:
+                self._socket().send(_PING)
+                self._pinged_at = now
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            pass
+        except (OSError, RedisError, hiredis.ProtocolError):
+            self._disconnect()
+            return False
+        return now - self._complete_at < SILENCE_SECONDS
+
+    def _connect(self, now: float) -> None:
+        self._disconnect()
+        if now < self._next_attempt:
+            return
+        self._next_attempt = now + BREAKER_SECONDS
+        pool = tags.redis_client().connection_pool
+        options = {**pool.connection_kwargs, "protocol": 3, "redis_connect_func": None}
+        connection = pool.connection_class(**options)
+        stem = tags.key_of("tag")
+        try:
+            connection.connect()
+            connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", f"{stem}:")
+            connection.read_response()
+        except redis.ResponseError as error:
+            connection.disconnect()
+            self._next_attempt = now + REFUSED_SECONDS
+            logger.warning(
+                "first level off for %s s, Redis refuses CLIENT TRACKING error=%r", REFUSED_SECONDS, str(error)
+            )
+            return
+        except (RedisError, OSError):
+            connection.disconnect()
+            return
+        self._connection, self._stem, self._reader = connection, stem, hiredis.Reader()
+        self._socket().setblocking(False)
+        self._pinged_at, self._complete_at = None, now
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.disconnect()  # type: ignore[no-untyped-call]
+        self._connection = None
+        self._forget_all()
+
+    def _receive(self) -> None:
+        with suppress(BlockingIOError, ssl.SSLWantReadError):
+            while chunk := self._socket().recv(_CHUNK):
+                self._reader.feed(chunk)
+            raise ConnectionResetError
+        while (message := self._reader.gets()) is not False:
+            if not isinstance(message, hiredis.PushNotification):
+                self._complete_at, self._pinged_at = self._pinged_at or self._complete_at, None
+            elif message[0] == b"invalidate":
+                self._take_in(message[1])
+
+    def _take_in(self, keys: list[bytes] | None) -> None:
+        if keys is None:  # FLUSHALL
+            self._forget_all()
+        else:
+            start = len(self._stem) + 1
+            self._note(key.decode(errors="replace")[start:] for key in keys)
+
+    def _note(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._changes += 1
+            self._changed[name] = self._changes
+        if len(self._changed) > MOST_CHANGES:
+            self._forget_all()
+
+    def _has_changed(self, digest: str, kept: _Kept) -> bool:
+        changed = self._changed
+        return any(changed.get(tag, 0) > kept.asked for tag in (FORGOTTEN + digest, *kept.entry.tags))
+
+    def _forget_all(self) -> None:
+        self._kept.clear()
+        self._bytes = 0
+        # Whatever Redis was asked before now may have missed changes that nobody told us of.
+        self._changes += 1
+        self._changed = {tags.EPOCH: self._changes}
+
+    def _drop(self, digest: str) -> None:
+        kept = self._kept.pop(digest, None)
+        if kept is not None:
+            self._bytes -= kept.size
+
+    def _socket(self) -> Any:
+        return self._connection._sock  # type: ignore[union-attr]
+
+
+_level = Level()
+_of_the_parent: list[Level] = []
+
+
+def level() -> Level | None:
+    """This process's, or None where it is turned off."""
+    return _level if settings.NEARBY_BYTES else None
+
+
+def _leave_the_connection_to_the_parent() -> None:
+    global _level
+    _of_the_parent.append(_level)  # kept: when it is collected, its TLS would say goodbye in the parent's name
+    _level = Level()
+
+
+os.register_at_fork(after_in_child=_leave_the_connection_to_the_parent)
+tags.listeners.append(lambda names: _level.changed(names) if settings.NEARBY_BYTES else None)

@@ -1,0 +1,245 @@
+"""Scopes of rows: a write in one leaves what was made of the others, and nothing that it should not."""
+
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import Count, F, Q
+
+from scaling_kit.cache import cached, invalidate, observer, scopes, tags
+from tests.library.models import Author, Book, Tag
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(params=[True, False], ids=["immutable", "mutable"])
+def immutable(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@pytest.fixture(autouse=True)
+def registered(immutable: bool) -> Iterator[None]:
+    scopes.register(Book, "author", immutable=immutable)
+    yield
+    scopes.unregister(Book)
+
+
+@cached(scope=lambda author: {Book: author})
+def titles(author: int) -> list[str]:
+    calls.append(author)
+    return list(Book.objects.filter(author=author).order_by("pk").values_list("title", flat=True))
+
+
+@cached()
+def all_titles() -> list[str]:
+    calls.append(0)
+    return list(Book.objects.order_by("pk").values_list("title", flat=True))
+
+
+calls: list[int] = []
+
+
+class Shelf:
+    """Two authors with two books each, and what was computed since the last look."""
+
+    def __init__(self) -> None:
+        self.one, self.other = (Author.objects.create(name=name) for name in ("one", "other"))
+        self.books = [Book.objects.create(title=f"{number}", author=self.one) for number in range(2)]
+        self.others = [Book.objects.create(title=f"other {number}", author=self.other) for number in range(2)]
+        for _ in range(2):
+            self.read()
+
+    def read(self) -> list[int]:
+        """Compare with the database; return for whom that was computed, 0 for all."""
+        calls.clear()
+        for author in (self.one.pk, self.other.pk):
+            assert titles(author) == [book.title for book in Book.objects.filter(author=author).order_by("pk")]
+        assert all_titles() == [book.title for book in Book.objects.order_by("pk")]
+        return list(calls)
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+def save(book: Book, **changes: Any) -> None:
+    for name, value in changes.items():
+        setattr(book, name, value)
+    book.save()
+
+
+def raw(sql: str, *params: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+
+
+OF_ONE: dict[str, Callable[[Shelf], Any]] = {
+    "create": lambda it: Book.objects.create(title="new", author=it.one),
+    "filter().update()": lambda it: Book.objects.filter(author=it.one).update(title="new"),
+    "filter().exclude-less update with F": lambda it: Book.objects.filter(author=it.one).update(title=F("title")),
+    "raw as Django spells it": lambda it: raw(
+        'UPDATE "library_book" SET "title" = %s WHERE "library_book"."author_id" = %s', "new", it.one.pk
+    ),
+    "raw, the same number spelled otherwise": lambda it: raw(
+        'UPDATE "library_book" SET "title" = %s WHERE "library_book"."author_id" = %s', "new", f"0{it.one.pk}"
+    ),
+    "invalidate(instance)": lambda it: invalidate(it.books[0]),
+}
+OF_ONE_IF_IMMUTABLE: dict[str, Callable[[Shelf], Any]] = {
+    "save()": lambda it: save(it.books[0], title="new"),
+    "save(update_fields)": lambda it: it.books[0].save(update_fields=["title"]),
+    "update_or_create": lambda it: Book.objects.update_or_create({"title": "new"}, pk=it.books[0].pk),
+}
+OF_ALL: dict[str, Callable[[Shelf], Any]] = {
+    "update()": lambda it: Book.objects.update(title="new"),
+    "update of the scope": lambda it: Book.objects.filter(author=it.one).update(author=it.other),
+    "save() with another author": lambda it: save(it.books[0], author=it.other),
+    "update of one of two": lambda it: Book.objects.filter(Q(author=it.one) | Q(title="other 0")).update(title="new"),
+    "update of the others": lambda it: Book.objects.exclude(author=it.one).update(title="new"),
+    "bulk_update": lambda it: Book.objects.bulk_update([it.books[0], it.others[0]], ["title"]),
+    "delete()": lambda it: it.others[0].delete(),
+    "cascade": lambda it: it.other.delete(),
+    "upsert": lambda it: Book.objects.bulk_create(
+        [Book(pk=it.others[0].pk, title="new", author=it.one)],
+        update_conflicts=True,
+        update_fields=["title", "author"],
+        unique_fields=["id"],
+    ),
+    "raw": lambda it: raw("update library_book set title = 'new' where author_id = %s", it.other.pk),
+    "raw, not false": lambda it: raw(
+        'UPDATE "library_book" SET "title" = %s WHERE "library_book"."author_id" = %s IS FALSE', "new", it.one.pk
+    ),
+    "executemany": lambda it: connection.cursor().executemany(
+        'UPDATE "library_book" SET "title" = %s WHERE "library_book"."author_id" = %s',
+        [("new", it.one.pk), ("new", it.other.pk)],
+    ),
+    "invalidate(model)": lambda it: invalidate(Book),
+    "INSERT of a SELECT": lambda it: raw(
+        "INSERT INTO library_book (title, author_id) SELECT title, author_id FROM library_book WHERE author_id = %s",
+        it.other.pk,
+    ),
+}
+
+
+def both(it: Shelf) -> list[int]:
+    return [it.one.pk, it.other.pk, 0]
+
+
+@pytest.mark.parametrize("change", OF_ONE.values(), ids=OF_ONE.keys())
+def test_written_in_one_scope__the_other_is_still_a_hit(shelf: Shelf, change: Callable[[Shelf], Any]) -> None:
+    assert shelf.read() == []
+    change(shelf)
+    assert shelf.read() == [shelf.one.pk, 0]
+    assert shelf.read() == []
+
+
+@pytest.mark.parametrize("change", OF_ONE_IF_IMMUTABLE.values(), ids=OF_ONE_IF_IMMUTABLE.keys())
+def test_row_written__stays_in_its_scope_if_that_never_changes(
+    shelf: Shelf, change: Callable[[Shelf], Any], immutable: bool
+) -> None:
+    change(shelf)
+    assert shelf.read() == ([shelf.one.pk, 0] if immutable else both(shelf))
+
+
+@pytest.mark.parametrize("change", OF_ALL.values(), ids=OF_ALL.keys())
+def test_rows_written_that_nobody_can_name__nothing_is_a_hit(shelf: Shelf, change: Callable[[Shelf], Any]) -> None:
+    change(shelf)
+    assert shelf.read() == both(shelf)
+
+
+def test_in_a_transaction__both_scopes_that_were_written(shelf: Shelf) -> None:
+    third = Author.objects.create(name="third")
+    titles(third.pk)
+    titles(third.pk)
+    with transaction.atomic():
+        Book.objects.filter(author=shelf.one).update(title="new")
+        Book.objects.create(title="new", author=shelf.other)
+    assert shelf.read() == both(shelf)
+    titles(third.pk)
+    assert calls == both(shelf), "the third was not written"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda it: Book.objects.count(),
+        lambda it: list(Book.objects.filter(Q(author=it.one) | Q(title="x"))),
+        lambda it: list(Book.objects.exclude(author=it.one)),
+        lambda it: list(Book.objects.filter(author=it.one).union(Book.objects.all())),
+        lambda it: list(Author.objects.filter(books__title="x")),
+        lambda it: list(Author.objects.annotate(number=Count("books"))),
+        lambda it: list(Book.objects.filter(author=it.one, pk__in=Book.objects.filter(title="other 0"))),
+        lambda it: list(Book.objects.filter(author=it.other)),
+        lambda it: list(Tag.objects.prefetch_related("book_set")),
+        lambda it: list(Book.objects.raw("SELECT * FROM library_book")),
+    ],
+)
+def test_read_beyond_the_scope__depends_on_the_whole_table(shelf: Shelf, read: Callable[[Shelf], Any]) -> None:
+    book = shelf.books[0]
+    book.tags.add(Tag.objects.create(name="novel"))
+    with observer.recording() as seen, scopes.within({Book: shelf.one}):
+        read(shelf)
+    assert tags.of_table("library_book") in seen
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda it: list(Book.objects.filter(author=it.one)),
+        lambda it: Book.objects.filter(author=it.one).count(),
+        lambda it: list(Book.objects.filter(author=it.one, title__in=["x", "y"]).order_by("title")[:3]),
+        lambda it: list(Book.objects.select_related("author").filter(title="x", author_id=it.one.pk)),
+        lambda it: list(it.one.books.all()),
+    ],
+)
+def test_read_within_the_scope__depends_on_that(shelf: Shelf, read: Callable[[Shelf], Any]) -> None:
+    with observer.recording() as seen, scopes.within({Book: shelf.one.pk}):
+        read(shelf)
+    assert tags.of_table("library_book") not in seen
+    assert seen >= scopes.expected({Book: shelf.one})
+
+
+def test_random_writes__every_answer_is_right_at_once(shelf: Shelf, immutable: bool) -> None:
+    source = random.Random(7)
+    changes = {**OF_ONE, **OF_ONE_IF_IMMUTABLE, **dict(list(OF_ALL.items())[:6])}
+    if immutable:
+        del changes["update of the scope"], changes["save() with another author"]
+    for _ in range(80):
+        source.choice(list(changes.values()))(shelf)
+        shelf.read()
+
+
+def test_many_tenants_few_writes__mostly_hits(immutable: bool) -> None:
+    """The figures of docs/cache.md: `pytest -s` prints them."""
+    source = random.Random(7)
+    authors = [Author.objects.create(name=str(number)) for number in range(200)]
+    for author in authors:
+        Book.objects.create(title="x", author=author)
+    plain = cached()(lambda author: list(Book.objects.filter(author=author).values_list("title", flat=True)))
+    ratios = {}
+    for name, read in (("table", plain), ("scopes", titles)):
+        reads, computed = 0, 0
+        for _ in range(1500):
+            author = source.choice(authors)
+            if source.random() < 0.05:
+                Book.objects.filter(author=author).update(title="x")
+            else:
+                before = len(connection.queries_log)
+                connection.force_debug_cursor = True
+                read(author.pk)
+                connection.force_debug_cursor = False
+                reads, computed = reads + 1, computed + (len(connection.queries_log) > before)
+                connection.queries_log.clear()
+        ratios[name] = round(1 - computed / reads, 2)
+    print(ratios)
+    assert ratios["scopes"] > 0.7 > 0.3 > ratios["table"]
+
+
+def test_wrong_registration__says_what_is_wrong() -> None:
+    with pytest.raises(ValueError, match="integers or UUIDs"):
+        scopes.register(Book, "title")
+    with pytest.raises(ValueError, match=r"Author, which has none: scopes\.register\(Author, field\)"):
+        scopes.expected({Author: 1})
