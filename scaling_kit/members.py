@@ -23,6 +23,7 @@ from scaling_kit.redis import Purpose, RedisError, Script, client, key
 logger = logging.getLogger(__name__)
 
 BEAT = Script.beside(__file__, "members_beat")
+SLOT_SECONDS = 10  # as in the script
 
 
 class MemberSettings(Settings, prefix="SCALING_KIT_MEMBER_"):
@@ -78,7 +79,7 @@ class Member:
         try:
             BEAT(
                 client(Purpose.SCRIPT),
-                [_record_key(self.id), _index_key(), _totals_key()],
+                [_record_key(self.id), _index_key(), _totals_key(), _history_key()],
                 [self.id, round(settings.TTL_SECONDS * 1000), len(fields), *flat, *increments],
             )
         except RedisError:
@@ -178,6 +179,23 @@ def fetch_totals() -> dict[str, int]:
     return {name: int(value) for name, value in totals.items()}
 
 
+def fetch_history(*, minutes: float = 10.0) -> list[tuple[int, dict[str, int]]]:
+    """What the counters grew by in each slot of SLOT_SECONDS, the oldest first: when it began, in seconds since 1970,
+    and the increments that beats brought in it. Of the last 20 minutes at most; the slot of now is not over.
+
+    What a process counts while Redis is away is in the slot of its next beat. Raises `redis.RedisError`.
+    """
+    redis = client(Purpose.SCRIPT)
+    now = int(redis.time()[0])
+    last = now - now % SLOT_SECONDS
+    slots = range(last - round(minutes * 60), last + 1, SLOT_SECONDS)
+    pipeline = redis.pipeline(transaction=False)
+    for slot in slots:
+        pipeline.hgetall(f"{_history_key()}:{slot}")
+    found = zip(slots, pipeline.execute(), strict=True)
+    return [(slot, {name: int(value) for name, value in counted.items()}) for slot, counted in found]
+
+
 def _take_counts() -> dict[str, int]:
     with _counting:
         taken = dict(_counts)
@@ -200,6 +218,10 @@ def _record_key(member: str) -> str:
 
 def _index_key() -> str:
     return key("members", "index")
+
+
+def _history_key() -> str:
+    return key("members", "history")
 
 
 def _totals_key() -> str:

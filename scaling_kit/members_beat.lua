@@ -1,4 +1,4 @@
--- KEYS: record, index, totals. ARGV: id, ttl in ms, number of fields, field, value, ..., counter, amount, ...
+-- KEYS: record, index, totals, stem of the history's slots. ARGV: id, ttl in ms, number of fields, field, value, ..., counter, amount, ...
 local now = redis.call('TIME')
 local now_ms = now[1] * 1000 + math.floor(now[2] / 1000)
 local first_counter = 4 + 2 * tonumber(ARGV[3])
@@ -9,7 +9,12 @@ end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('ZADD', KEYS[2], now_ms, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms - ARGV[2])
+local slot = KEYS[4] .. ':' .. string.format('%d', now[1] - now[1] % 10)
 for i = first_counter, #ARGV, 2 do
   redis.call('HINCRBY', KEYS[3], ARGV[i], ARGV[i + 1])
+  redis.call('HINCRBY', slot, ARGV[i], ARGV[i + 1])
+end
+if first_counter < #ARGV then
+  redis.call('EXPIRE', slot, 1260)
 end
 return now_ms

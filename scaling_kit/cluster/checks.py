@@ -18,7 +18,7 @@ MIDDLEWARE = "scaling_kit.cluster.middleware.HealthMiddleware"
 @register("scaling_kit")
 def check_dependencies(**_: Any) -> list[CheckMessage]:
     """E001: a package of the extra is missing."""
-    return check_installed("cluster", ["gunicorn", "rest_framework"])
+    return check_installed("cluster", ["gunicorn", "prometheus_client", "rest_framework"])
 
 
 @register("scaling_kit")

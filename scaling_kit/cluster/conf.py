@@ -26,6 +26,8 @@ class ClusterSettings(conf.Settings, prefix="SCALING_KIT_CLUSTER_"):
     READY_MAX_AGE_SECONDS: float = 1.0
     # A check that passed before must fail this often in a row to count.
     READY_FAILURES: int = 2
+    # Who sends `Authorization: Bearer <token>` may read /metrics/, beside the staff. Empty: nobody.
+    METRICS_TOKEN: str = ""
     # Where `cluster up` keeps its state, control sockets and nginx's configuration.
     RUN_FOLDER: str = ".run"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 
 from scaling_kit import members
-from scaling_kit.cluster import health
+from scaling_kit.cluster import health, latency
 from scaling_kit.cluster.conf import settings
 
 LIVE = "/health/live"
@@ -37,13 +38,19 @@ class HealthMiddleware:
         if self.is_async:
             return self._answer(request)
         answer = _health(request.path_info)
-        return answer() if answer else _counted(self.get_response(request))
+        if answer:
+            return answer()
+        started = time.perf_counter()
+        response = self.get_response(request)
+        return _counted(response, time.perf_counter() - started)
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
         answer = _health(request.path_info)
         if answer:
             return await sync_to_async(answer, thread_sensitive=False)()
-        return _counted(await self.get_response(request))
+        started = time.perf_counter()
+        response = await self.get_response(request)
+        return _counted(response, time.perf_counter() - started)
 
 
 def _health(path: str) -> Callable[[], HttpResponseBase] | None:
@@ -64,10 +71,10 @@ def _uncached(response: HttpResponseBase) -> HttpResponseBase:
     return response
 
 
-def _counted(response: HttpResponseBase) -> HttpResponseBase:
-    members.count("web.requests")
-    if response.status_code >= 500:
-        members.count("web.errors")
+def _counted(response: HttpResponseBase, seconds: float) -> HttpResponseBase:
+    names = ("web.requests", latency.bucket_of(seconds))
+    members.count_each(*names, *(("web.errors",) if response.status_code >= 500 else ()))
+    members.count(latency.MILLISECONDS, round(seconds * 1000))
     if settings.SERVED_BY:
         response["X-Served-By"] = members.member_id(os.getpid())
     return response

@@ -1,6 +1,9 @@
 from django.urls import path
 
-from scaling_kit.cluster.views import OverviewView
+from scaling_kit.cluster.views import MetricsView, OverviewView
 
 app_name = "scaling_kit_cluster"
-urlpatterns = [path("cluster/overview/", OverviewView.as_view(), name="overview")]
+urlpatterns = [
+    path("cluster/overview/", OverviewView.as_view(), name="overview"),
+    path("metrics/", MetricsView.as_view(), name="metrics"),
+]

@@ -8,6 +8,7 @@ class JobsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
     leader_duties = "scaling_kit.jobs.upkeep.DUTIES"
     cluster_status = "scaling_kit.jobs.status.snapshot"
+    cluster_metrics = "scaling_kit.jobs.metrics.collect"
 
     def ready(self) -> None:
         from scaling_kit.jobs import checks  # noqa: F401  (importing registers the checks)

@@ -9,6 +9,7 @@ class SchedulerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
     leader_duties = "scaling_kit.scheduler.ticker.duties"
     cluster_status = "scaling_kit.scheduler.status.snapshot"
+    cluster_metrics = "scaling_kit.scheduler.metrics.collect"
 
     def ready(self) -> None:
         from scaling_kit.scheduler import checks, stored  # noqa: F401  (importing registers the checks)

@@ -18,7 +18,7 @@ def start(fleet: Fleet, bounds: str, *arguments: str) -> subprocess.Popen[bytes]
 
 
 def shown(process: subprocess.Popen[bytes]) -> tuple[str, str]:
-    [member] = [member for member in fetch_members() if member["pid"] == str(process.pid)]
+    member = wait_until(lambda: next((one for one in fetch_members() if one["pid"] == str(process.pid)), None))
     return member["autoscale"], member["processes"]
 
 
@@ -55,7 +55,7 @@ def test_surplus_worker_that_took_a_job_after_all__ends_it_first(queues: Queues,
 def test_hup_keeps_the_number__and_ttin_is_refused(queues: Queues, fleet: Fleet) -> None:
     process = start(fleet, "1:2", "--mode", "simple")
     for _ in range(2):
-        tasks.work_for.using(queue_name=queues.default).enqueue("job", 3)
+        tasks.work_for.using(queue_name=queues.default).enqueue("job", 6)
     wait_until(lambda: len(fleet.workers_of(process)) == 2)
     before = set(fleet.workers_of(process))
     process.send_signal(signal.SIGTTIN)

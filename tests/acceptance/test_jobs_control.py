@@ -32,6 +32,7 @@ def test_canceled_while_workers_work__each_job_ran_or_is_canceled_never_both(
     control.pause(queues.default)
     job_ids = [tasks.append.using(queue_name=queues.default).enqueue("ran", number).id for number in range(400)]
     control.resume(queues.default)
+    wait_until(lambda: tasks.noted("ran"), what="the workers work")
     for job_id in reversed(job_ids):
         with contextlib.suppress(JobsError):
             control.cancel(job_id)
