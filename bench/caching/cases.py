@@ -398,11 +398,18 @@ def redis_comes_back(stage: Stage) -> Result:
     return _settles(stage, 8, stage.read, elsewhere)
 
 
-def redis_pauses(stage: Stage) -> Result:
-    """It does not answer for 0.3 s, and a write comes just then. Another process reads."""
+def redis_pauses(stage: Stage, *, forgets: bool = False) -> Result:
+    """It does not answer for 0.3 s, and a write comes just then. Another process reads.
+
+    What was sent to it is done when it goes on, whether or not the writer still waits, unless it is told to run a
+    script that it does not know (`forgets`): as in the first write after it was started.
+    """
+    retitled(2).save()
     elsewhere = stage.reader()
     stage.warm()
     article = retitled()
+    if forgets:
+        stage.redis().script_flush()
     stage.process.send_signal(signal.SIGSTOP)
     resumed = in_thread(partial(_resume, stage))
     try:
@@ -485,5 +492,6 @@ CASES = [
     Case(name="r read while Redis is away", run=read_without_redis, alone=True, persistent=True),
     Case(name="r write while Redis is away", run=write_without_redis, alone=True, persistent=True),
     Case(name="r Redis pauses for 0.3 s in a write", run=redis_pauses, alone=True),
+    Case(name="r the same, in the first write it sees", run=partial(redis_pauses, forgets=True), alone=True),
     Case(name="r after Redis is back", run=redis_comes_back, alone=True, persistent=True),
 ]
