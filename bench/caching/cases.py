@@ -492,6 +492,6 @@ CASES = [
     Case(name="r read while Redis is away", run=read_without_redis, alone=True, persistent=True),
     Case(name="r write while Redis is away", run=write_without_redis, alone=True, persistent=True),
     Case(name="r Redis pauses for 0.3 s in a write", run=redis_pauses, alone=True),
-    Case(name="r the same, in the first write it sees", run=partial(redis_pauses, forgets=True), alone=True),
+    Case(name="r the same, just after SCRIPT FLUSH", run=partial(redis_pauses, forgets=True), alone=True),
     Case(name="r after Redis is back", run=redis_comes_back, alone=True, persistent=True),
 ]

@@ -14,13 +14,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from scaling_kit.cache.conf import settings
-from scaling_kit.cache.tags import TAG_SECONDS, key_of, keys_of, redis_client, tell
+from scaling_kit.cache.tags import TAG_SECONDS, first_needed, key_of, keys_of, redis_client, tell
 from scaling_kit.redis import RedisError, Script
 
 logger = logging.getLogger(__name__)
 
 MARK = Script.beside(__file__, "mark", idempotent=True, after="tag")
 EXPIRE = Script.beside(__file__, "expire", idempotent=True, after="tag")
+first_needed.append(MARK)
 
 ASK_SECONDS = 0.5
 """How often a process has the server look at the deadlines of one tag. Only the server's clock counts."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterable
+from contextlib import suppress
 from urllib.parse import quote
 
 import redis
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 BUMP = Script.beside(__file__, "bump", idempotent=True, after="tag")
 SAME_SERVER = Script.beside(__file__, "same_server", idempotent=True, after="tag")
+
+first_needed = [BUMP]
+"""Scripts that a server has to know before the first write."""
 
 EPOCH = "*"
 """The tag that every entry has."""
@@ -111,6 +115,15 @@ def _ensure_same_server(connection: redis.Connection) -> None:
     else:
         if is_other:
             logger.info("epoch bumped reason=other_server")
+            _load_scripts(connection)
+
+
+def _load_scripts(connection: redis.Connection) -> None:
+    """What a server that hangs was sent is done when it goes on, unless that names a script it does not know."""
+    for script in first_needed:
+        connection.send_command("SCRIPT", "LOAD", script.source)  # type: ignore[no-untyped-call]
+        with suppress(redis.ResponseError):  # not allowed: then the first call of each brings it along
+            connection.read_response()
 
 
 def keys_of(tags: Iterable[str]) -> list[str]:

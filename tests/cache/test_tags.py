@@ -2,7 +2,7 @@
 
 import pytest
 
-from scaling_kit.cache import readings, tags
+from scaling_kit.cache import marks, readings, tags
 from scaling_kit.cache.readings import Address
 from scaling_kit.redis import Purpose, client, key
 
@@ -84,3 +84,12 @@ def test_entry_lives_longer_than_a_tag_does__tags_are_prolonged() -> None:
     tags.bump({"a"})
     readings.store(HERE, readings.read(HERE), b"1", ["a"], timeout_seconds=10 * tags.TAG_SECONDS)
     assert client(Purpose.SCRIPT).ttl(key("cache", "tag", "a")) > 10 * tags.TAG_SECONDS
+
+
+def test_server_is_another_one__knows_the_scripts_of_a_write_at_once() -> None:
+    redis = client(Purpose.SCRIPT)
+    redis.script_flush()
+    redis.delete(key("cache", "run_id"))
+    tags.redis_client().connection_pool.disconnect()
+    tags.redis_client().ping()
+    assert redis.script_exists(*[script.sha for script in (tags.BUMP, marks.MARK)]) == [True, True]
