@@ -15,5 +15,6 @@ urlpatterns = [
     path("jobs/", include("scaling_kit.jobs.urls")),
     path("cache/", include("scaling_kit.cache.urls")),
     path("api/cluster/", ClusterView.as_view(), name="api-cluster"),
+    path("", include("scaling_kit.cluster.urls")),  # metrics/, for staff
     path("admin/", admin.site.urls),
 ]
