@@ -30,8 +30,12 @@ def invalidate(*what: Dependency, using: str = DEFAULT_DB_ALIAS) -> None:
     For changes that Django does not see: a trigger, another program, a remote service. A name is what a `depends_on`
     says. Inside a transaction it happens when that commits. Never raises: what Redis does not take now is sent later.
     """
-    scoped = {tag for each in what if isinstance(each, Model) for tag in scopes.of_instance(each)}
-    observer.changed(tags.of(*what) | scoped, using=using)
+    changed = {
+        tag
+        for each in what
+        for tag in scopes.widened(tags.of(each) | (scopes.of_instance(each) if isinstance(each, Model) else set()))
+    }
+    observer.changed(changed, using=using)
 
 
 async def ainvalidate(*what: Dependency, using: str = DEFAULT_DB_ALIAS) -> None:

@@ -35,9 +35,14 @@ _NOT_SURE = re.compile(
     r"\b(?:OR|UNION|EXCEPT|INTERSECT|CASE|RETURNING|CONFLICT|USING|WITH)\b|\bNOT\s*\(|;|'|--|/\*", re.IGNORECASE
 )
 _TABLES = re.compile(r"(?:\b(?:FROM|JOIN|UPDATE|INTO)\s+|,\s*)[\"`]?([^\W\d][\w$]*)[\"`]?(?![\w$\"`.])", re.IGNORECASE)
-_AFTER_A_CONDITION = r"(?=\)|\s+(?:AND|GROUP|HAVING|ORDER|LIMIT|OFFSET|FOR)\b|\s*$)"
+# One of several conditions that must all hold, and no part of a larger expression.
+_BEFORE_A_CONDITION = r"(?:^|\bAND )\(*"
+_AFTER_A_CONDITION = r"(?=\)*(?:\s+AND\b|\s*$))"
+_AFTER_ALL_CONDITIONS = re.compile(
+    r"\s(?:GROUP BY|HAVING|ORDER BY|LIMIT|OFFSET|FETCH|FOR)\b.*", re.IGNORECASE | re.DOTALL
+)
 _INSERT = re.compile(r"INSERT INTO [\"`](\w+)[\"`] \(([^)]*)\) VALUES (\((?:%s, )*%s\)(?:, \((?:%s, )*%s\))*)$")
-_UPDATE = re.compile(r"UPDATE [\"`](\w+)[\"`] SET (.*) WHERE [\"`]\w+[\"`]\.[\"`](\w+)[\"`] = %s$")
+_UPDATE = re.compile(r"UPDATE [\"`](\w+)[\"`] SET (.*) WHERE [\"`]\1[\"`]\.[\"`](\w+)[\"`] = %s$")
 
 Scope = Mapping[type[Model], Any]
 
@@ -222,7 +227,8 @@ def _remember(sender: type[Model], instance: Model, **_: Any) -> None:
     """Receiver of `pre_save`, and of `post_save` for rows that are new."""
     registered = _registered[sender._meta.db_table]
     value = _value_of(registered, instance)
-    if instance.pk is not None and value is not None:
+    # Before an INSERT nobody knows whether there is such a row already, of another scope.
+    if instance.pk is not None and value is not None and not instance._state.adding:
         _rows.remember(registered.table, instance.pk, value)
 
 
@@ -258,6 +264,11 @@ def _value_updated(sql: str, params: Sequence[Any], registered: _Registered) -> 
     if not registered.immutable or not match or (match[1], match[3]) != (registered.table, registered.primary_key):
         return set()
     value = _rows.find(registered.table, params[-1])
+    assigned = re.search(rf"[\"`]{re.escape(registered.column)}[\"`] = (%s)?", match[2])
+    if assigned:
+        index = match[2][: assigned.end()].replace("%%", "").count("%s") - 1
+        if not assigned[1] or registered.spell(params[index]) != value:  # it leaves its scope all the same
+            return set()
     return {value} if value else set()
 
 
@@ -290,7 +301,9 @@ def _parameter_of(sql: str, table: str) -> int | None:
     if [name.lower() for name in _TABLES.findall(sql)].count(table.lower()) != 1:
         return None
     name = rf"[\"`]{re.escape(table)}[\"`]\.[\"`]{re.escape(_registered[table].column)}[\"`]"
-    match = re.search(rf"{name} = %s{_AFTER_A_CONDITION}", conditions)
+    match = re.search(
+        rf"{_BEFORE_A_CONDITION}({name} = )%s{_AFTER_A_CONDITION}", _AFTER_ALL_CONDITIONS.sub("", conditions)
+    )
     if not match:
         return None
-    return (before + where + conditions[: match.start()]).replace("%%", "").count("%s")
+    return (before + where + conditions[: match.start(1)]).replace("%%", "").count("%s")

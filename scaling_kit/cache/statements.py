@@ -57,9 +57,13 @@ def _parse(sql: str) -> Statement:
     words = _words(sql)
     named = frozenset(table for table, needed in _words_of_tables().items() if needed <= words)
     keywords = _WRITES.findall(sql)
+    written = _written(sql, named, len(keywords))
+    # The words of a write may be those of a text or a comment: then it reads what it names. What surely writes does
+    # not read its own table, or a view that keeps a log would never be stored.
+    surely_writes = len(keywords) == 1 and _TARGET.match(sql)
     return Statement(
-        reads=frozenset() if keywords else frozenset(map(of_table, named)),
-        writes=frozenset(map(of_table, _written(sql, named, len(keywords)))),
+        reads=frozenset(map(of_table, named - written if surely_writes else named)),
+        writes=frozenset(map(of_table, written)),
         isolates=_ISOLATION.match(sql) is not None,
         is_plain_write=_PLAIN.match(sql) is not None and ";" not in sql.rstrip("; \n"),
     )

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from django.db import connection, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Count, F, Q
 
 from scaling_kit.cache import cached, invalidate, observer, scopes, tags
@@ -236,6 +236,42 @@ def test_many_tenants_few_writes__mostly_hits(immutable: bool) -> None:
         ratios[name] = round(1 - computed / reads, 2)
     print(ratios)
     assert ratios["scopes"] > 0.7 > 0.3 > ratios["table"]
+
+
+@pytest.mark.parametrize(
+    "conditions",
+    [
+        "NOT {} = %s",
+        "true <> ({} = %s)",
+        "({} = %s) IS NULL",
+        "COALESCE(%s, {} = %s)",
+        '"library_book"."title" = %s ORDER BY ({} = %s)',
+    ],
+)
+def test_comparison_that_is_part_of_something_else__depends_on_the_whole_table(shelf: Shelf, conditions: str) -> None:
+    sql = 'SELECT * FROM "library_book" WHERE ' + conditions.format('"library_book"."author_id"')
+    params = [shelf.one.pk] * sql.count("%s")
+    whole = frozenset({tags.of_table("library_book")})
+    with scopes.within({Book: shelf.one}):
+        assert scopes.of_read(whole, sql, params) == whole
+
+
+def test_insert_that_fails__is_not_remembered(shelf: Shelf) -> None:
+    with pytest.raises(IntegrityError):
+        Book(pk=shelf.others[0].pk, title="new", author=shelf.one).save(force_insert=True)
+    Book.objects.filter(pk=shelf.others[0].pk).update(title="changed")
+    assert shelf.other.pk in shelf.read()
+
+
+def test_row_moved_by_its_primary_key__both_scopes(shelf: Shelf) -> None:
+    shelf.books[0].save()
+    Book.objects.filter(pk=shelf.books[0].pk).update(author=shelf.other)
+    assert shelf.read() == both(shelf)
+
+
+def test_model_and_instance_invalidated_together__all_scopes(shelf: Shelf) -> None:
+    invalidate(Book, shelf.books[0])
+    assert shelf.read() == both(shelf)
 
 
 def test_wrong_registration__says_what_is_wrong() -> None:
