@@ -54,7 +54,7 @@ while True:
 
 # What runs in the runner's process of its own.
 RUNNER = """
-import sys
+import os, sys
 from pathlib import Path
 from scaling_kit.cluster import control, run_folder
 from scaling_kit.cluster.child import Process, Workers
@@ -75,7 +75,7 @@ with run_folder.held(folder):
         ],
         control_socket=control.socket_file(folder),
         on_ready=lambda: print("ready", flush=True),
-        on_change=lambda states: run_folder.write_state(folder, {"runner": __import__("os").getpid(), "processes": states}),
+        on_change=lambda states: run_folder.write_state(folder, {"runner": os.getpid(), "processes": states}),
     )
 """
 

@@ -1,0 +1,133 @@
+"""`manage.py cluster scale, reload, stop, start, logs` against a running `cluster up`, under load."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from scaling_kit.cluster import sessions
+from scaling_kit.testing import wait_until
+from tests.acceptance.sites import ROOT, OpenLoad, Site, cluster_up, environment
+
+
+@pytest.fixture(scope="module")
+def site(valkey: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    options = ("--web=2", "--websocket=0", "--workers=1", "--schedulers=1", "--no-nginx")
+    with cluster_up(tmp_path_factory.mktemp("up"), *options) as running:
+        yield running
+
+
+def cluster(site: Site, *arguments: str, status: int = 0) -> str:
+    """Run the command as a person would; return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-m", "django", "cluster", *arguments],
+        cwd=ROOT,
+        env=environment(site.folder),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == status, (done.stdout, done.stderr)
+    return done.stdout + done.stderr
+
+
+def web_workers(site: Site) -> frozenset[int]:
+    return sessions.children(site.pid("web"))
+
+
+def test_web_scaled_to_4_and_back_under_load__no_request_lost(site: Site) -> None:
+    with OpenLoad(site.url) as load:
+        assert cluster(site, "scale", "web=4") == "web: scaled from 2 to 4\n"
+        load.wait_for(100)
+        assert len(web_workers(site)) == 4
+        cluster(site, "scale", "web=-2")
+        wait_until(lambda: len(web_workers(site)) == 2, what="2 workers")
+        load.wait_for(50)
+    assert load.failures == []
+    assert len(set(load.answered)) == 4
+
+
+def test_web_reloaded_under_load__no_request_lost_and_all_is_new(site: Site) -> None:
+    old = web_workers(site)
+    with OpenLoad(site.url) as load:
+        assert "web: reloaded, 2 new workers" in cluster(site, "reload", "web")
+        load.wait_for(50)
+    assert load.failures == []
+    assert not old & web_workers(site)
+
+
+def test_release_that_cannot_be_imported__reload_fails_with_a_reason_and_the_old_workers_stay(site: Site) -> None:
+    old = web_workers(site)
+    broken = site.folder / "broken_release"
+    broken.touch()
+    try:
+        said = cluster(site, "reload", "web", status=1)
+        assert "web: the old workers stay" in said
+        assert said.count("\n") == 1
+        assert web_workers(site) >= old
+    finally:
+        broken.unlink()
+    assert "reloaded" in cluster(site, "reload", "web")
+
+
+def test_web_stopped_and_started_under_load__requests_wait_and_none_is_lost(site: Site) -> None:
+    with OpenLoad(site.url) as load:
+        load.wait_for(20)
+        cluster(site, "stop", "web")
+        assert site.state["processes"]["web"]["state"] == "stopped"
+        cluster(site, "start", "web")
+        load.wait_for(200)
+    assert load.failures == []
+
+
+def test_web_master_killed__comes_back_with_the_number_it_was_scaled_to(site: Site) -> None:
+    cluster(site, "scale", "web=3")
+    site.kill("web")
+    wait_until(lambda: len(web_workers(site)) == 3, what="3 workers")
+    assert "reloaded, 3 new workers" in cluster(site, "reload", "web")
+    assert len(web_workers(site)) == 3
+    cluster(site, "scale", "web=2")
+
+
+def test_workers_and_schedulers__are_scaled_and_reloaded(site: Site) -> None:
+    master = site.pid("workers")
+    answer = json.loads(cluster(site, "scale", "workers=+1", "scheduler=2", "--json"))
+    assert answer["done"] == {"workers": "scaled from 1 to 2", "scheduler": "scaled from 1 to 2"}
+    first = site.pid("scheduler")
+    old = sessions.children(master)
+    said = cluster(site, "reload", "workers", "scheduler")
+    assert "workers: reloaded, 2 new workers" in said
+    assert site.pid("workers") == master
+    assert not old & sessions.children(master)
+    assert site.pid("scheduler") != first
+    assert site.pid("scheduler.2")
+
+
+def test_logs__show_what_the_processes_said(site: Site) -> None:
+    assert "Booting worker with pid" in cluster(site, "logs", "web", "--lines", "1000")
+
+
+def test_logs_followed__show_what_comes(site: Site) -> None:
+    command = [sys.executable, "-m", "django", "cluster", "logs", "web", "--follow", "--json", "--lines", "1"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(site.folder), stdout=subprocess.PIPE) as following:
+        assert following.stdout is not None
+        following.stdout.readline()
+        os.kill(site.pid("web"), signal.SIGTTIN)
+        assert json.loads(following.stdout.readline())["name"] == "web"
+        following.send_signal(signal.SIGINT)
+        assert following.wait(10) == 0
+
+
+def test_stop_all__ends_everything(tmp_path: Path, valkey: None) -> None:
+    with cluster_up(tmp_path, "--web=1", "--websocket=0", "--workers=0", "--schedulers=0", "--no-nginx") as site:
+        processes = site.processes()
+        assert "web: stopping" in cluster(site, "stop", "--all")
+        assert site.runner.wait(5) == 0
+        assert not any(process.is_running() for process in processes[1:])
+        assert "Nothing runs in" in cluster(site, "reload", status=1)
