@@ -43,7 +43,7 @@ async def serving(path: Path | None, answer: Answer, output: Output) -> AsyncIte
     if path is None or listener is None:
         yield
         return
-    connections = Connections(answer, output)
+    connections = Connections(answer)
     server = await asyncio.start_unix_server(connections.serve, sock=listener)
     try:
         yield
@@ -71,9 +71,8 @@ def ask(path: Path, order: dict[str, Any], *, timeout_seconds: float | None = No
 
 
 class Connections:
-    def __init__(self, answer: Answer, output: Output) -> None:
+    def __init__(self, answer: Answer) -> None:
         self._answer = answer
-        self._output = output
         self._open: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -105,11 +104,7 @@ class Connections:
             order = None
         if not isinstance(order, dict):
             return {"ok": False, "code": "malformed", "reason": "An order is a JSON object on one line."}
-        try:
-            return await self._answer(order)
-        except Exception as error:  # a fault in answering must not end the runner
-            self._output.event("order failed order=%r error=%r", order, error)
-            return {"ok": False, "code": "internal", "reason": repr(error)}
+        return await self._answer(order)
 
 
 def _listen(path: Path) -> socket.socket:

@@ -13,10 +13,11 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from scaling_kit.cluster import control
+from scaling_kit.cluster import control, orders
 from scaling_kit.cluster.child import Child, Process, RunnerError
 from scaling_kit.cluster.guardian import Guard
 from scaling_kit.cluster.output import Output
@@ -30,6 +31,7 @@ def run(
     *,
     output: Output | None = None,
     control_socket: Path | None = None,
+    as_member: bool = False,
     on_ready: Callable[[], None] = lambda: None,
     on_change: Callable[[dict[str, Any]], None] = lambda _states: None,
 ) -> None:
@@ -37,10 +39,10 @@ def run(
 
     `on_ready` is called once, when every process is ready; `on_change` with name → {"pid", "state", "starts"} at
     every change. Takes orders at `control_socket` (see control.py). Raises `RunnerError`, after everything has
-    been stopped.
+    been stopped. `as_member`: registers in Redis as others do, and takes orders there too (see orders.py).
     """
     runner = Runner(processes, output=output or Output(), on_ready=on_ready, on_change=on_change)
-    asyncio.run(runner.run(control_socket))
+    asyncio.run(runner.run(control_socket, as_member=as_member))
 
 
 class Runner:
@@ -66,11 +68,15 @@ class Runner:
         self._keeping: dict[str, asyncio.Task[None]] = {}
         self.children = {process.name: self._child(process) for process in processes}
 
-    async def run(self, control_socket: Path | None = None) -> None:
+    async def run(self, control_socket: Path | None = None, *, as_member: bool = False) -> None:
         self._listen_to_signals()
         self._guard.start()
         try:
-            async with control.serving(control_socket, Verbs(self).answer, self.output):
+            async with AsyncExitStack() as doors:
+                verbs = Verbs(self)
+                await doors.enter_async_context(control.serving(control_socket, verbs.answer, self.output))
+                if as_member:
+                    await doors.enter_async_context(orders.taken(verbs.answer, control_socket=control_socket))
                 await self._keep_running()
         except ExceptionGroup as failures:
             self.output.event("stopping reason=%r", str(failures.exceptions[0]))

@@ -136,6 +136,7 @@ def serve(
         processes,
         output=output,
         control_socket=control.socket_file(folder),
+        as_member=True,
         on_ready=lambda: output.plain(ready.format(url=sockets.url)),
         on_change=lambda states: run_folder.write_state(folder, {**about, "processes": states}),
     )

@@ -53,10 +53,14 @@ class Verbs:
         }
 
     async def answer(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Never raises."""
         try:
             return {"ok": True, **await self._verb(order)(order)}
         except Refusal as refusal:
             return {"ok": False, "code": refusal.code, "reason": refusal.reason, "done": refusal.done}
+        except Exception as error:  # a fault in answering must not end the runner
+            self._runner.output.event("order failed order=%r error=%r", order, error)
+            return {"ok": False, "code": "internal", "reason": repr(error), "done": {}}
 
     def _verb(self, order: dict[str, Any]) -> Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]:
         name = str(order.get("verb"))
@@ -75,9 +79,9 @@ class Verbs:
     async def _logs(self, order: dict[str, Any]) -> dict[str, Any]:
         own = self._runner.output.name
         names = {child.name for child in self._named(order, own)} | ({own} & set(_names(order)))
-        limit = min(max(int(order.get("lines", LINES)), 1), MOST_LINES)
+        limit = min(max(_whole(order, "lines", LINES), 1), MOST_LINES)
         lines = self._runner.output.last_lines(
-            names if _names(order) else (), limit=limit, after=int(order.get("after", 0))
+            names if _names(order) else (), limit=limit, after=_whole(order, "after", 0)
         )
         return {"lines": [asdict(line) for line in lines]}
 
@@ -245,6 +249,13 @@ def _names(order: dict[str, Any]) -> list[str]:
     if not isinstance(names, list):
         raise Refusal("malformed", f"names={names!r} is not a list of names.")
     return [str(name) for name in names]
+
+
+def _whole(order: dict[str, Any], name: str, default: int) -> int:
+    number = order.get(name, default)
+    if not isinstance(number, int):
+        raise Refusal("malformed", f"{name}={number!r} is not a whole number.")
+    return number
 
 
 def _number(name: str, amount: str, had: int) -> int:

@@ -12,7 +12,9 @@ import pytest
 from django.core.management import call_command
 from django.test import override_settings
 
-from scaling_kit.cluster import sessions
+from scaling_kit import members
+from scaling_kit.cluster import orders, sessions
+from scaling_kit.redis import Purpose, client, key
 from scaling_kit.testing import wait_until
 from tests.acceptance.processes import assert_gone
 from tests.acceptance.sites import ROOT, OpenLoad, Site, cluster_up, environment
@@ -117,6 +119,17 @@ def test_workers_and_schedulers__are_scaled_and_reloaded(site: Site) -> None:
     assert not old & sessions.children(master)
     assert site.pid("scheduler") != first
     assert site.pid("scheduler.2")
+
+
+def test_order_through_redis__is_answered_by_the_runner_of_that_host(site: Site) -> None:
+    with override_settings(SCALING_KIT_KEY_PREFIX="sk"):
+        client(Purpose.SCRIPT).rpush(key("cluster", "orders", members.host()), "rubbish", "{}")
+        assert orders.give(members.host(), {"verb": "scale", "names": {"web": "2"}})["ok"]
+        assert orders.give(members.host(), {"verb": "fly"})["code"] == "unknown_verb"
+        with pytest.raises(orders.NoAnswerError, match="No runner of host 'nowhere'"):
+            orders.give("nowhere", {"verb": "list"}, wait_seconds=0.1)
+        [runner] = [member for member in members.fetch_members() if member["role"] == "runner"]
+        assert int(runner["pid"]) == site.runner.pid
 
 
 def test_logs__show_what_the_processes_said(site: Site) -> None:
