@@ -110,7 +110,8 @@ class Runner:
 
     async def stop(self, child: Child) -> None:
         """Stop it and leave it so. Its listening sockets stay open."""
-        self._keeping.pop(child.name).cancel()
+        if keeping := self._keeping.pop(child.name, None):
+            keeping.cancel()
         await child.stop()
 
     def stop_all(self, reason: str) -> None:
@@ -122,6 +123,8 @@ class Runner:
         return Child(process, output=self.output, guard=self._guard, on_change=self._write_state)
 
     def _keep(self, child: Child) -> None:
+        if self.is_stopping:  # an order that was under way
+            return
         self._keeping[child.name] = self._tasks.create_task(self._keep_running_one(child))
 
     async def _keep_running(self) -> None:

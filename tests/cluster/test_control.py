@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -196,6 +196,22 @@ def test_group__is_scaled_by_starting_and_stopping(host: Host) -> None:
     assert "ticker.2" not in {found["name"] for found in host.ask("list")["processes"]}
 
 
+def test_group_with_a_stopped_one__is_made_smaller(host: Host) -> None:
+    host.ask("scale", {"ticker": "2"})
+    host.ask("stop", ["ticker.2"])
+    assert host.ask("scale", {"ticker": "1"})["done"] == {"ticker": "scaled from 2 to 1"}
+
+
+def test_stopped_process__is_scaled_from_its_next_start_on(host: Host) -> None:
+    host.ask("stop", ["web"])
+    assert host.ask("reload", ["web"])["reason"] == "web: it does not run: its state is 'stopped'"
+    host.ask("scale", {"web": "3"})
+    host.ask("start", ["web"])
+    wait_until(lambda: len(host.pids("web")) == 3, what="3 workers")
+    host.ask("scale", {"web": "2"})
+    wait_until(lambda: len(host.pids("web")) == 2, what="2 workers")
+
+
 def test_reloaded__has_new_workers_under_the_old_master(host: Host) -> None:
     master, old = host.process_named("web")["pid"], host.pids("web")
     assert host.ask("reload", ["web"])["done"] == {"web": "reloaded, 2 new workers"}
@@ -287,6 +303,22 @@ def test_nothing_runs__is_one_line_that_says_how_to_start(tmp_path: Path, settin
     settings.SCALING_KIT_CLUSTER_RUN_FOLDER = str(tmp_path)
     with pytest.raises(CommandError, match=f"Nothing runs in {tmp_path}. Start it there with `manage.py cluster up`"):
         run_command("reload")
+
+
+def restart_brittle(host: Host) -> None:
+    with suppress(control.NoRunnerError):
+        host.ask("restart", ["brittle"])
+
+
+def test_runner_ended_in_the_midst_of_a_restart__ends_all_the_same(tmp_path: Path) -> None:
+    with hosted(tmp_path) as host:
+        (tmp_path / "broken").touch()
+        asking = threading.Thread(target=restart_brittle, args=[host])
+        asking.start()
+        wait_until(lambda: host.ask("start", ["brittle"]).get("code") == "busy", what="busy")
+        host.process.send_signal(signal.SIGTERM)
+        assert host.process.wait(5) == 0
+        asking.join()
 
 
 def test_stop_all__ends_the_runner_and_returns_afterwards(tmp_path: Path, settings: Any) -> None:
