@@ -74,8 +74,9 @@ class Taker:
         try:
             while True:
                 try:
-                    await self._take(connection)
-                except RedisError:
+                    async with asyncio.timeout(2 * LISTEN_SECONDS):  # for a server that has gone without a word
+                        await self._take(connection)
+                except (RedisError, TimeoutError):
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
             with suppress(RedisError):

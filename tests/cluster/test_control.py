@@ -28,17 +28,29 @@ ROOT = Path(__file__).parents[2]
 
 # A master with children of its own, as gunicorn's: TTIN, TTOU, HUP. It is broken as long as a file says so.
 MASTER = """
-import os, pathlib, signal, subprocess, sys, time
+import json, os, pathlib, signal, subprocess, sys, time
 wanted, workers, told = int(sys.argv[-1]), [], []
 for number in (signal.SIGTTIN, signal.SIGTTOU, signal.SIGHUP):
     signal.signal(number, lambda number, _: told.append(number))
 signal.signal(signal.SIGTERM, lambda *_: sys.exit())
 spawn = lambda: workers.append(subprocess.Popen(["sleep", "1000"]))
+reloads = 0
+
+def tell(state):
+    if "TELLS" in os.environ:
+        outcome = {"number": reloads, "state": state, "reason": "broken release", "at": time.time()}
+        pathlib.Path("new").write_text(json.dumps(outcome))
+        os.rename("new", f"{os.getpid()}.reload")
+
 while True:
     for number in told[:]:
         told.remove(number)
         wanted += (number == signal.SIGTTIN) - (number == signal.SIGTTOU)
         if number == signal.SIGHUP:
+            reloads += 1
+            tell("running")
+            time.sleep(0.2)
+            tell("aborted" if pathlib.Path("broken").exists() else "done")
             if pathlib.Path("broken").exists():
                 print("reload aborted reason=broken", flush=True)
                 continue
@@ -55,6 +67,7 @@ while True:
 # What runs in the runner's process of its own.
 RUNNER = """
 import os, sys
+from dataclasses import replace
 from pathlib import Path
 from scaling_kit.cluster import control, run_folder
 from scaling_kit.cluster.child import Process, Workers
@@ -67,6 +80,8 @@ with run_folder.held(folder):
     run(
         [
             Process(name="web", command=master, workers=workers, folder=folder),
+            Process(name="teller", command=master, folder=folder, environment={"TELLS": ""}, workers=replace(
+                workers, reload_failed="never said", reload_outcome=lambda pid: folder / f"{pid}.reload")),
             Process(name="sleeper", command=sleep),
             Process(name="ticker", command=sleep, group="ticker"),
             Process(name="step", command=["true"], once=True),
@@ -227,6 +242,15 @@ def test_reload_that_fails__says_why_and_keeps_the_old_workers(host: Host) -> No
     assert host.pids("web") == old
 
 
+def test_master_that_tells_how_its_reload_went__is_believed(host: Host) -> None:
+    for _ in range(2):
+        assert host.ask("reload", ["teller"])["done"] == {"teller": "reloaded, 2 new workers"}
+    (host.folder / "broken").touch()
+    refused = host.ask("reload", ["teller"])
+    assert refused["code"] == "reload_failed"
+    assert refused["reason"] == "teller: the old workers stay: broken release"
+
+
 def test_reload_of_what_cannot_be_reloaded__is_refused(host: Host) -> None:
     assert host.ask("reload", ["sleeper"])["code"] == "not_reloadable"
 
@@ -264,7 +288,7 @@ def test_unknown_name__nearest_one_is_told(host: Host, verb: str) -> None:
 
 
 def test_unknown_name_to_scale__what_can_be_scaled_is_told(host: Host) -> None:
-    with pytest.raises(CommandError, match="'sleeper' is no name here: there are web, ticker"):
+    with pytest.raises(CommandError, match="'sleeper' is no name here: there are web, teller, ticker"):
         run_command("scale", "sleeper=2")
 
 
