@@ -23,6 +23,8 @@ FAILED_STARTS = 2
 MOST = 256
 LINES = 100
 ALL = "all"
+# Its own lines, under whatever name it writes them.
+RUNNER = "runner"
 MOST_LINES = 1000
 
 
@@ -77,8 +79,9 @@ class Verbs:
         return {"processes": [_everything(child) for child in self._named(order)]}
 
     async def _logs(self, order: dict[str, Any]) -> dict[str, Any]:
-        own = self._runner.output.name
-        names = {child.name for child in self._named(order, own)} | ({own} & set(_names(order)))
+        names = {child.name for child in self._named(order, RUNNER)}
+        if RUNNER in _names(order):
+            names.add(self._runner.output.name)
         limit = min(max(_whole(order, "lines", LINES), 1), MOST_LINES)
         lines = self._runner.output.last_lines(
             names if _names(order) else (), limit=limit, after=_whole(order, "after", 0)
@@ -160,8 +163,9 @@ class Verbs:
         return f"started, pid {await self._until_ready(child)}"
 
     async def _down(self, _order: dict[str, Any]) -> dict[str, Any]:
+        running = [child.name for child in self._runner.children.values() if self._runner.is_kept(child)]
         self._runner.stop_all("order=down")
-        return {"done": dict.fromkeys(self._runner.children, "stopping")}
+        return {"done": dict.fromkeys(running, "stopping")}
 
     # --- how
 
