@@ -89,7 +89,7 @@ def test_release_that_cannot_be_imported__reload_fails_with_a_reason_and_the_old
 
 
 def test_web_stopped_and_started_under_load__requests_wait_and_none_is_lost(site: Site) -> None:
-    with OpenLoad(site.url) as load:
+    with OpenLoad(site.url, seconds_each=0.01) as load:
         load.wait_for(20)
         cluster(site, "stop", "web")
         assert site.state["processes"]["web"]["state"] == "stopped"
