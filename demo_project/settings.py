@@ -98,6 +98,7 @@ SIMPLE_JWT = recipes.simple_jwt(SECRET_KEY, issuer="photo-wall", audience="photo
 SCALING_KIT_REDIS_URL = REDIS_URL
 SCALING_KIT_KEY_PREFIX = "wall"
 SCALING_KIT_RELEASE = os.environ.get("RELEASE", "demo")
+SCALING_KIT_CLUSTER_RUN_FOLDER = os.environ.get("DEMO_RUN_FOLDER", str(BASE_DIR / ".run"))
 SCALING_KIT_MEDIA_BASE_URL = os.environ.get("MEDIA_BASE_URL", "https://photos.example.com/")
 SCALING_KIT_MEDIA_ALLOWED_TYPES = ["image/jpeg", "image/png", "image/webp"]
 SCALING_KIT_MEDIA_MAX_BYTES = 20 * 1024 * 1024

@@ -149,6 +149,8 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
         finally:
             self.WORKERS = workers
             self._workers_untouched = False
+        if self.cfg.workers == previous.workers:
+            self.num_workers = number  # to which TTIN and TTOU have brought it
         return True
 
     def _look_at_booting(self) -> None:

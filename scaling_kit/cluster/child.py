@@ -36,6 +36,21 @@ class RunnerError(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Workers:
+    """Processes that a process has of its own: TTIN and TTOU add and remove one, HUP replaces them with new code."""
+
+    count: int
+    option: str
+    """Tells the process at its start how many."""
+    reload_failed: str
+    """What its output says when a reload came to nothing."""
+    reload_seconds: float
+    """Within which a reload replaces one worker."""
+    reload_outcome: Callable[[int], Path] | None = None
+    """By its pid: the file that tells how its last reload ended. Without one, a reload is over when all are new."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Process:
     """What to run. `run` keeps it running until the runner is told to stop."""
 
@@ -58,7 +73,11 @@ class Process:
     quiet: bool = False
     """Its output is kept back; the last lines are shown when it ends by itself or does not get ready."""
     required: bool = True
-    """Whether everything is stopped when this one crash-loops, does not get ready, or (once) fails."""
+    """Whether everything is stopped when this one crash-loops, does not get ready, or (once) fails. One that has
+    lasted before is tried again instead."""
+    workers: Workers | None = None
+    group: str = ""
+    """Of processes that are all alike: the group can be made larger and smaller."""
     stop_signal: signal.Signals = signal.SIGTERM
     stop_within_seconds: float = 30.0
 
@@ -72,6 +91,11 @@ class Child:
         self.process = process
         self.ready = asyncio.Event()
         self.stopped = asyncio.Event()
+        self.count = process.workers.count if process.workers else 0
+        """How many workers it is to have: now, and when it is started again."""
+        self.failed_starts = 0
+        self.last_end = ""
+        """How it ended last, in words."""
         self._output = output
         self._guard = guard
         self._on_change = on_change
@@ -79,26 +103,55 @@ class Child:
         self._ended = asyncio.Event()
         self._sessions: set[int] = set()
         self._state = "waiting"
+        self._since = time.time()
         self._starts = 0
-        self._failed_starts = 0
+        self._started_at = 0.0
+        self._has_lasted = False
         self._background: set[asyncio.Task[None]] = set()
         self._relay: asyncio.Task[None]
 
+    @property
+    def name(self) -> str:
+        return self.process.name
+
+    @property
+    def pid(self) -> int | None:
+        return self._popen.pid if self._popen and not self._ended.is_set() else None
+
+    @property
+    def state(self) -> str:
+        return self._state
+
+    @property
+    def sessions(self) -> frozenset[int]:
+        """Those it leads or has led, and that are not empty yet."""
+        return frozenset(self._sessions)
+
+    @property
+    def command(self) -> list[str]:
+        workers = self.process.workers
+        return [*self.process.command, *([workers.option, str(self.count)] if workers else [])]
+
     def facts(self) -> dict[str, Any]:
-        pid = self._popen.pid if self._popen and not self._ended.is_set() else None
-        return {"pid": pid, "state": self._state, "starts": self._starts}
+        return {"pid": self.pid, "state": self._state, "starts": self._starts, "since": self._since}
+
+    def begin_again(self) -> None:
+        """Forget that it was stopped, for another `keep_running`."""
+        self.stopped.clear()
+        self.ready.clear()
+        self.failed_starts = 0
+        self._state = "waiting"
 
     async def keep_running(self) -> None:
         """Start, and start again, until cancelled. Raises `RunnerError` if a required process cannot be kept."""
         while True:
-            started_at = time.monotonic()
-            was_ready = await self._run_to_its_end()
+            await self._run_to_its_end()
+            self.last_end = self._status()
             if self.process.once:
                 return self._finish()
-            lasted = was_ready and time.monotonic() - started_at >= STABLE_SECONDS
-            self._failed_starts = 0 if lasted else self._failed_starts + 1
+            self.failed_starts = 0 if self._lasted() else self.failed_starts + 1
             self._change("restarting", status=self._status())
-            if self._failed_starts >= FAILED_STARTS:
+            if self.failed_starts >= FAILED_STARTS:
                 self._give_up(
                     f"ended {FAILED_STARTS} times in a row soon after its start, at last with {self._status()}"
                 )
@@ -107,6 +160,7 @@ class Child:
     async def stop(self) -> None:
         """Ask it to stop; kill it, and what is left of its session, when it does not in time."""
         if self._popen and not self._ended.is_set():
+            self._lasted()
             self._change("stopping")
             self._signal(self.process.stop_signal)
             with suppress(TimeoutError):
@@ -125,8 +179,8 @@ class Child:
         if self._popen and self._popen.poll() is not None:
             self._ended.set()
 
-    async def _run_to_its_end(self) -> bool:
-        """Start once and wait for the end; return whether it had become ready."""
+    async def _run_to_its_end(self) -> None:
+        """Start once and wait for the end."""
         self._start()
         readiness = asyncio.create_task(self._become_ready())
         ended = asyncio.create_task(self._ended.wait())
@@ -137,7 +191,6 @@ class Child:
             await ended
             await asyncio.wait([self._relay], timeout=LAST_WORDS_SECONDS)
             self._output.show_kept(self.process.name)
-            return readiness.done()
         finally:
             readiness.cancel()
             ended.cancel()
@@ -146,8 +199,10 @@ class Child:
         reading, writing = os.pipe()
         held = [held.fileno() for held in self.process.sockets]
         descriptors = ",".join(map(str, held))
-        program, *arguments = self.process.command
+        program, *arguments = self.command
         self._ended = asyncio.Event()
+        self.ready.clear()
+        self._started_at = time.monotonic()
         self._popen = subprocess.Popen(
             [
                 *LAUNCH,
@@ -191,16 +246,23 @@ class Child:
     def _finish(self) -> None:
         if self._popen and self._popen.returncode:
             self._give_up(f"ended with {self._status()}")
+        self._has_lasted = True
         self._change("done")
         self.ready.set()
 
+    def _lasted(self) -> bool:
+        """Did, or does, this start last?"""
+        lasts = self.ready.is_set() and time.monotonic() - self._started_at >= STABLE_SECONDS
+        self._has_lasted = self._has_lasted or lasts
+        return lasts
+
     def _give_up(self, reason: str) -> None:
-        if self.process.required:
+        if self.process.required and not self._has_lasted:
             raise RunnerError(f"{self.process.name}: {reason}; its last lines are above.")
         self._output.event("failed name=%s reason=%r", self.process.name, reason)
 
     def _backoff_seconds(self) -> float:
-        doublings = min(max(self._failed_starts - 1, 0), 10)
+        doublings = min(max(self.failed_starts - 1, 0), 10)
         return min(FIRST_BACKOFF_SECONDS * float(2**doublings), LAST_BACKOFF_SECONDS)
 
     async def _look_after_session(self, session: int, ended: asyncio.Event) -> None:
@@ -233,7 +295,7 @@ class Child:
         return task
 
     def _change(self, state: str, **facts: Any) -> None:
-        self._state = state
+        self._state, self._since = state, time.time()
         known = "".join(f" {name}={value!r}" for name, value in facts.items())
         if state != "stopped":
             self._output.event("%s name=%s pid=%s%s", state, self.process.name, self._popen and self._popen.pid, known)

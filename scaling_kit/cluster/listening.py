@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 
+from scaling_kit.cluster.launch import FIRST_HELD_DESCRIPTOR
 from scaling_kit.cluster.output import Output
 
 HOST, PORT = "127.0.0.1", 8000
@@ -33,12 +35,24 @@ class Sockets:
 
 
 def open_sockets(bind: tuple[str, int], *, or_after: bool, behind_nginx: bool, output: Output) -> Sockets:
-    """Listen at this address or, if allowed, at the first free port after it."""
+    """Listen at this address or, if allowed, at the first free port after it. One that systemd opened goes before."""
     host, port = bind
-    public = listen_at_or_after(host, port, output) if or_after else listen(host, port)
+    public = inherited() or (listen_at_or_after(host, port, output) if or_after else listen(host, port))
     if behind_nginx:
         return Sockets(front=public, web=listen(HOST, ANY_PORT), websocket=listen(HOST, ANY_PORT))
     return Sockets(web=public, websocket=listen_at_or_after(host, port + 1, output))
+
+
+def inherited() -> socket.socket | None:
+    """The listening socket that we were started with, as sd_listen_fds(3) has it."""
+    given = {name: os.environ.pop(name, "") for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")}
+    if given["LISTEN_PID"] != str(os.getpid()):
+        return None
+    if given["LISTEN_FDS"] != "1":
+        raise OSError(f"LISTEN_FDS={given['LISTEN_FDS']}: give one listening socket, the one the public comes to.")
+    listener = socket.socket(fileno=FIRST_HELD_DESCRIPTOR)
+    listener.set_inheritable(False)
+    return listener
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -5,13 +5,28 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+import time
 from collections import deque
+from collections.abc import Collection
+from dataclasses import dataclass
 from typing import TextIO
 
 NAME_WIDTH = 11
 COLOURS = (36, 32, 33, 35, 34, 96, 92, 93, 95, 94)  # SGR codes that can be read on light and dark
 KEPT_LINES = 20
 LONGEST_LINE = 64 * 1024
+# What can be asked for later, of each process: at most 4 MB.
+REMEMBERED_LINES = 1000
+REMEMBERED_LENGTH = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    number: int
+    """Grows with every line of any process."""
+    at: float
+    name: str
+    text: str
 
 
 class Output:
@@ -19,21 +34,21 @@ class Output:
 
     def __init__(self, stream: TextIO | None = None, *, name: str = "runner") -> None:
         self._stream = stream or sys.stdout
-        self._name = name
+        self.name = name
         self._colours: dict[str, int] = {}
         self._kept: dict[str, deque[str]] = {}
+        self._remembered: dict[str, deque[Line]] = {}
+        self.number = 0
+        """Of the last line."""
         self._in_colour = self._stream.isatty() and not os.environ.get("NO_COLOR")
 
     def event(self, message: str, *values: object) -> None:
         """A line of the runner's own."""
-        self.line(self._name, message % values)
+        self.line(self.name, message % values)
 
     def line(self, name: str, text: str) -> None:
-        prefix = f"{name:<{NAME_WIDTH}} |"
-        if self._in_colour:
-            colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
-            prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
-        self.plain(f"{prefix} {text}")
+        self._remember(name, text)
+        self._write(name, text)
 
     def plain(self, text: str) -> None:
         try:
@@ -45,7 +60,18 @@ class Output:
     def show_kept(self, name: str) -> None:
         """Write the last lines that were kept back."""
         for text in self._kept.pop(name, ()):
-            self.line(name, text)
+            self._write(name, text)
+
+    def last_lines(self, names: Collection[str], *, limit: int, after: int = 0) -> list[Line]:
+        """The last ones of these, or of all if none is named, oldest first; only those with a number above `after`."""
+        found = [
+            line
+            for name, lines in self._remembered.items()
+            if not names or name in names
+            for line in lines
+            if line.number > after
+        ]
+        return sorted(found, key=lambda line: line.number)[-limit:]
 
     async def relay(self, name: str, descriptor: int, *, keep: bool = False) -> None:
         """Pass on what is written to the other end of a pipe, until all who could write have closed it.
@@ -69,5 +95,18 @@ class Output:
             write(name, rest.decode(errors="replace"))
         transport.close()
 
+    def _write(self, name: str, text: str) -> None:
+        prefix = f"{name:<{NAME_WIDTH}} |"
+        if self._in_colour:
+            colour = self._colours.setdefault(name, COLOURS[len(self._colours) % len(COLOURS)])
+            prefix = f"\x1b[{colour}m{prefix}\x1b[0m"
+        self.plain(f"{prefix} {text}")
+
+    def _remember(self, name: str, text: str) -> None:
+        self.number += 1
+        line = Line(number=self.number, at=time.time(), name=name, text=text[:REMEMBERED_LENGTH])
+        self._remembered.setdefault(name, deque(maxlen=REMEMBERED_LINES)).append(line)
+
     def _keep(self, name: str, text: str) -> None:
+        self._remember(name, text)
         self._kept.setdefault(name, deque(maxlen=KEPT_LINES)).append(text)

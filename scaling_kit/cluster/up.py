@@ -12,6 +12,7 @@ import pwd
 import signal
 import socket
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,10 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.core.management.base import CommandError, CommandParser
 
-from scaling_kit.cluster import nginx, run_folder
+from scaling_kit.cluster import control, nginx, run_folder
+from scaling_kit.cluster.child import Workers
 from scaling_kit.cluster.conf import settings
+from scaling_kit.cluster.cores import usable_cores
 from scaling_kit.cluster.listening import HOST, PORT, Sockets, address, answers, host_and_port, open_sockets
 from scaling_kit.cluster.output import Output
 from scaling_kit.cluster.runner import Process, RunnerError
@@ -132,6 +135,8 @@ def serve(
     run_processes(
         processes,
         output=output,
+        control_socket=control.socket_file(folder),
+        as_member=True,
         on_ready=lambda: output.plain(ready.format(url=sockets.url)),
         on_change=lambda states: run_folder.write_state(folder, {**about, "processes": states}),
     )
@@ -158,13 +163,14 @@ def _web(number: int | None, listener: socket.socket, after: Sequence[str]) -> l
     application = django_settings.WSGI_APPLICATION
     if number == 0 or not application:
         return []
-    return [_gunicorn("web", "gunicorn", application, number, listener, after)]
+    return [_gunicorn("web", "gunicorn", application, number or settings.WORKERS, listener, after)]
 
 
 def _websocket(number: int | None, listener: socket.socket, after: Sequence[str]) -> list[Process]:
     application = getattr(django_settings, "ASGI_APPLICATION", None)
     if number == 0 or not application or (number is None and not _installed("realtime")):
         return []
+    number = number or settings.WEBSOCKET_WORKERS
     return [_gunicorn("websocket", "gunicorn_websocket", application, number, listener, after)]
 
 
@@ -172,7 +178,7 @@ def _gunicorn(
     name: str,
     configuration: str,
     application: str,
-    number: int | None,
+    number: int,
     listener: socket.socket,
     after: Sequence[str],
 ) -> Process:
@@ -180,11 +186,18 @@ def _gunicorn(
     # fmt: off
     command = [
         sys.executable, "-m", "scaling_kit.cluster.serve", "--config", f"python:scaling_kit.cluster.{configuration}",
-        *(["--workers", str(number)] if number else []), f"{module}:{variable}",
+        f"{module}:{variable}",
     ]
     # fmt: on
     return Process(
         name=name,
+        workers=Workers(
+            count=number or usable_cores(),
+            option="--workers",
+            reload_failed="reload aborted",
+            reload_seconds=settings.BOOT_SECONDS,
+            reload_outcome=_reload_outcome,
+        ),
         command=command,
         environment=project_environment(),
         sockets=[listener],
@@ -193,6 +206,11 @@ def _gunicorn(
         after=after,
         stop_within_seconds=settings.DRAIN_SECONDS + settings.GRACEFUL_SECONDS + 5,
     )
+
+
+def _reload_outcome(pid: int) -> Path:
+    """Beside the control socket that scaling_kit.cluster.gunicorn names, which cannot be imported here."""
+    return Path(tempfile.gettempdir()) / f"scaling_kit-{os.getuid()}" / f"gunicorn-{pid}.ctl.reload"
 
 
 def _nginx(program: Path, sockets: Sockets, folder: Path, s3_endpoint: str, after: Sequence[str]) -> Process:
@@ -231,9 +249,21 @@ def _own_user() -> str:
 def _workers(number: int | None, after: Sequence[str]) -> list[Process]:
     if number == 0 or (number is None and not _installed("jobs")):
         return []
-    command = manage("runworkers", *(["--processes", str(number)] if number else []))
+    workers = Workers(
+        count=number or usable_cores(),
+        option="--processes",
+        reload_failed="reload given up",
+        reload_seconds=settings.BOOT_SECONDS,
+    )
     return [
-        Process(name="workers", command=command, environment=project_environment(), after=after, stop_within_seconds=40)
+        Process(
+            name="workers",
+            command=manage("runworkers"),
+            workers=workers,
+            environment=project_environment(),
+            after=after,
+            stop_within_seconds=40,
+        )
     ]
 
 
@@ -242,7 +272,13 @@ def _schedulers(number: int | None, after: Sequence[str]) -> list[Process]:
         number = 1 if _installed("scheduler") else 0
     names = ["scheduler"] if number == 1 else [f"scheduler.{index}" for index in range(1, number + 1)]
     return [
-        Process(name=name, command=manage("runscheduler"), environment=project_environment(), after=after)
+        Process(
+            name=name,
+            group="scheduler",
+            command=manage("runscheduler"),
+            environment=project_environment(),
+            after=after,
+        )
         for name in names
     ]
 

@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
@@ -23,71 +24,14 @@ from websockets.sync.client import connect
 from scaling_kit.cluster import listening, run_folder
 from scaling_kit.testing import wait_until
 from tests.acceptance.processes import assert_gone, is_alive
-
-ROOT = Path(__file__).parents[2]
-
-
-@dataclass
-class Site:
-    """A running `cluster up`."""
-
-    folder: Path
-    runner: subprocess.Popen[bytes]
-
-    @property
-    def state(self) -> dict:
-        return run_folder.read_state(self.folder) or {"url": "", "processes": {}}
-
-    @property
-    def url(self) -> str:
-        return self.state["url"]
-
-    def pid(self, name: str) -> int:
-        return self.state["processes"][name]["pid"]
-
-    def is_ready(self) -> bool:
-        if self.runner.poll() is not None:
-            pytest.fail(f"the runner ended: {(self.folder / 'output').read_text()}")
-        states = {process["state"] for process in self.state["processes"].values()}
-        return states == {"ready"}
-
-    def wait_until_ready(self) -> None:
-        wait_until(self.is_ready, timeout_seconds=30, what="cluster up is ready")
-
-    def processes(self) -> list[psutil.Process]:
-        """The runner, its children and theirs."""
-        runner = psutil.Process(self.runner.pid)
-        return [runner, *runner.children(recursive=True)]
-
-    def kill(self, name: str) -> None:
-        """Kill it and wait for its successor."""
-        killed = self.pid(name)
-        os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: self.pid(name) not in (None, killed) and self.is_ready(), what=f"{name} is back")
+from tests.acceptance.sites import ROOT, Site, cluster_up, environment
 
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Callable[..., Site]]:
-    started: list[Site] = []
-
-    def start(*options: str) -> Site:
-        with (tmp_path / "output").open("wb") as output:
-            runner = subprocess.Popen(
-                [sys.executable, "-m", "django", "cluster", "up", "--workers=0", "--schedulers=0", "--web=2", *options],
-                cwd=ROOT,
-                env=os.environ
-                | {"DJANGO_SETTINGS_MODULE": "tests.projects.site.settings", "RUN_FOLDER": str(tmp_path)},
-                stdout=output,
-                stderr=subprocess.STDOUT,
-            )
-        started.append(Site(folder=tmp_path, runner=runner))
-        started[-1].wait_until_ready()
-        return started[-1]
-
-    yield start
-    for each in started:
-        each.runner.terminate()
-        each.runner.wait(timeout=40)
+    with ExitStack() as stack:
+        options = ("--workers=0", "--schedulers=0", "--web=2")
+        yield lambda *more: stack.enter_context(cluster_up(tmp_path, *options, *more))
 
 
 def fetch(url: str, data: bytes | None = None) -> str:
@@ -205,7 +149,7 @@ def test_taken_port_that_was_asked_for__is_one_line_and_a_failure(tmp_path: Path
         done = subprocess.run(
             [sys.executable, "-m", "django", "cluster", "up", f"--bind=127.0.0.1:{port}"],
             cwd=ROOT,
-            env=os.environ | {"DJANGO_SETTINGS_MODULE": "tests.projects.site.settings", "RUN_FOLDER": str(tmp_path)},
+            env=environment(tmp_path),
             capture_output=True,
             text=True,
             check=False,

@@ -1,7 +1,11 @@
 import os
+from pathlib import Path
 
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
+
+if (Path(os.environ["RUN_FOLDER"]) / "broken_release").exists():
+    raise ImportError("this release is broken")
 
 wsgi = get_wsgi_application()
 http = get_asgi_application()

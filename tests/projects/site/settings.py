@@ -10,3 +10,4 @@ ASGI_APPLICATION = "tests.projects.site.applications.asgi"
 MIDDLEWARE = ["scaling_kit.cluster.middleware.HealthMiddleware"]
 SCALING_KIT_CLUSTER_READY_REQUIRES = ()
 SCALING_KIT_CLUSTER_RUN_FOLDER = os.environ["RUN_FOLDER"]
+SILENCED_SYSTEM_CHECKS = ["admin.E408", "admin.E409", "admin.E410"]  # it has no middleware for the admin, and no admin

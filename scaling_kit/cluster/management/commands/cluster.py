@@ -1,4 +1,4 @@
-"""`manage.py cluster <subcommand>`: each subcommand is a module of the room with `add_arguments` and `run`."""
+"""`manage.py cluster <subcommand>`: each subcommand is a module of the room, or an `asking.Order`."""
 
 from __future__ import annotations
 
@@ -8,17 +8,20 @@ from typing import Any, Protocol
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from scaling_kit.cluster import status, up
+from scaling_kit.cluster import asking, describe, logs, scale, startup, status, stop, up
 
 
 class Subcommand(Protocol):
-    """A module of the room.
+    """What there is of each.
 
     `run(stdout=..., **options)` returns the exit status, and raises `CommandError` for what cannot be done.
     """
 
-    HELP: str
-    run: Callable[..., int]
+    @property
+    def HELP(self) -> str: ...  # noqa: N802  (a constant of a module)
+
+    @property
+    def run(self) -> Callable[..., int]: ...
 
     def add_arguments(self, parser: CommandParser) -> None: ...
 
@@ -26,6 +29,14 @@ class Subcommand(Protocol):
 SUBCOMMANDS: dict[str, Subcommand] = {
     "status": status,
     "up": up,
+    "describe": describe,
+    "logs": logs,
+    "scale": scale,
+    "reload": asking.reload,
+    "restart": asking.restart,
+    "start": asking.start,
+    "stop": stop,
+    "startup": startup,
 }
 
 
