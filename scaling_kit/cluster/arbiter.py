@@ -141,10 +141,7 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
         """Read the configuration again, and begin to replace the workers; `manage_workers` goes on with that."""
         self._reloads += 1
         self._tell(Outcome(number=self._reloads, state="running"))
-        error = self._read_configuration()
-        if error is not None:
-            reason = f"configuration: {reports.in_one_line(error)}"
-            self._tell(Outcome(number=self._reloads, state="aborted", reason=reason))
+        if not self._read_configuration():
             return
         self._replacement = Replacement(outdated=set(self.WORKERS) - self.retiring, reload=self._reloads)
         self.log.info("reload begun outdated=%s", len(self._replacement.outdated))
@@ -194,7 +191,7 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
             else:
                 return
 
-    def _read_configuration(self) -> BaseException | None:
+    def _read_configuration(self) -> bool:
         previous, number = self.app.cfg, self.num_workers
         workers, self.WORKERS = self.WORKERS, {}  # the stock reload would wait for the old ones to end
         self._workers_untouched = True
@@ -205,11 +202,13 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
             self.setup(self.app)
             self.num_workers = number
             self.log.error("reload aborted reason=configuration error=%r", error)  # noqa: TRY400
-            return error
+            reason = f"configuration: {reports.in_one_line(error)}"
+            self._tell(Outcome(number=self._reloads, state="aborted", reason=reason))
+            return False
         finally:
             self.WORKERS = workers
             self._workers_untouched = False
-        return None
+        return True
 
     def _look_at_booting(self) -> None:
         now = time.monotonic()
