@@ -12,6 +12,9 @@ class ClusterSettings(conf.Settings, prefix="SCALING_KIT_CLUSTER_"):
     BOOT_SECONDS: int = 60
     # How long a server told to stop goes on serving with /health/ready answering 503, so that the balancer notices.
     DRAIN_SECONDS: float = 0.0
+    # A web process that has served so many requests, or any whose memory is above so many MB, is replaced; 0 = never.
+    MAX_REQUESTS: int = 0
+    MEMORY_MAX_MB: int = 0
     # Websockets: a larger message closes the socket with 1009; a client silent for two pings is disconnected.
     WEBSOCKET_MESSAGE_MAX_BYTES: int = 64 * 1024
     WEBSOCKET_PING_SECONDS: float = 20.0

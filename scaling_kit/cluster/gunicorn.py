@@ -10,11 +10,12 @@ DJANGO_SETTINGS_MODULE names, and are read again on SIGHUP. Runs in the master, 
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-from scaling_kit.cluster import aside
+from scaling_kit.cluster import aside, reports
 from scaling_kit.cluster.cores import usable_cores
 
 
@@ -36,6 +37,10 @@ threads = django["THREADS"]
 graceful_timeout = django["GRACEFUL_SECONDS"]
 boot_timeout = django["BOOT_SECONDS"]
 drain = django["DRAIN_SECONDS"]
+# Under the kit's master these have a worker replaced: see `arbiter`. Jitter, so that hosts do not do it all at once.
+max_requests = django["MAX_REQUESTS"]
+max_requests_jitter = max_requests // 10
+memory_max_mb = django["MEMORY_MAX_MB"]
 # Longer than a balancer keeps its idle connections (nginx: 60 s), or it sends a request into one that we just closed.
 keepalive = 75
 
@@ -50,7 +55,15 @@ def post_worker_init(worker: Any) -> None:
     """In the worker, after the application is loaded."""
     from scaling_kit import members
 
+    if reports.are_read():
+        worker.max_requests = sys.maxsize  # the master replaces it; by itself it would stop first and be missed
+
     members.join(getattr(worker, "role", "web"), control_socket=worker.cfg.control_socket)
+
+
+def post_request(worker: Any, _request: Any) -> None:
+    """In the worker, after each request."""
+    reports.report_served(worker.age, worker.nr)
 
 
 def worker_exit(_server: Any, worker: Any) -> None:

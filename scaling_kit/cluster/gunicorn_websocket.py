@@ -9,3 +9,4 @@ from scaling_kit.cluster.gunicorn import django
 
 worker_class = "scaling_kit.cluster.worker.WebsocketWorker"
 workers = django["WEBSOCKET_WORKERS"] or usable_cores()
+max_requests = 0  # a websocket is one request, for hours

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import gunicorn.app.base
 import gunicorn.arbiter
+import gunicorn.workers.base
 import pytest
+from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.workertmp import WorkerTmp
 
 from scaling_kit.cluster import aside
@@ -93,6 +95,19 @@ def test_contract__failed_boot_is_reaped_before_it_halts() -> None:
 def test_contract__heartbeat_is_monotonic_time_in_the_future_until_the_first() -> None:
     assert "time.monotonic()" in source(WorkerTmp.notify)
     assert "st_mtime" in source(WorkerTmp.last_update)
+
+
+def test_contract__worker_has_its_limit_in_the_master_and_counts_in_the_worker() -> None:
+    assert "self.max_requests = cfg.max_requests + jitter" in source(gunicorn.workers.base.Worker.__init__)
+    handle = source(ThreadWorker.handle_request)
+    assert handle.index("self.nr += 1") < handle.index("self.cfg.post_request(self, req")
+    assert "self.cfg.post_worker_init(self)" in source(gunicorn.workers.base.Worker.init_process)
+
+
+def test_contract__worker_that_fails_leaves_spawn_by_system_exit() -> None:
+    spawn = source(gunicorn.arbiter.Arbiter.spawn_worker)
+    assert "self.worker_age += 1" in spawn
+    assert spawn.index("except Exception as e:") < spawn.index("sys.exit(self.WORKER_BOOT_ERROR)")
 
 
 def test_contract__application_runs_its_arbiter_through_super() -> None:
