@@ -101,7 +101,7 @@ def test_web_stopped_and_started_under_load__requests_wait_and_none_is_lost(site
 def test_number_it_was_scaled_to__survives_a_reload_and_a_kill_of_the_master(site: Site) -> None:
     cluster(site, "scale", "web=3")
     assert "reloaded, 3 new workers" in cluster(site, "reload", "web")
-    assert len(web_workers(site)) == 3
+    wait_until(lambda: len(web_workers(site)) == 3, what="3 workers, the old ones gone")
     site.kill("web")
     wait_until(lambda: len(web_workers(site)) == 3, what="3 workers")
     cluster(site, "scale", "web=2")
