@@ -1,9 +1,15 @@
 from django.urls import path
 
-from scaling_kit.cluster.views import MetricsView, OverviewView
+from scaling_kit.cluster import views
 
 app_name = "scaling_kit_cluster"
 urlpatterns = [
-    path("cluster/overview/", OverviewView.as_view(), name="overview"),
-    path("metrics/", MetricsView.as_view(), name="metrics"),
+    path("cluster/", views.ClusterPage.as_view(), name="page"),
+    path("cluster/live/", views.LiveView.as_view(), name="live"),
+    path("cluster/overview/", views.OverviewView.as_view(), name="overview"),
+    path("cluster/history/", views.HistoryView.as_view(), name="history"),
+    path("cluster/hosts/", views.HostsView.as_view(), name="hosts"),
+    path("cluster/orders/", views.OrdersView.as_view(), name="orders"),
+    path("cluster/orders/<str:order_id>/", views.OrderView.as_view(), name="order"),
+    path("metrics/", views.MetricsView.as_view(), name="metrics"),
 ]
