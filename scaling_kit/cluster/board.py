@@ -19,7 +19,13 @@ from scaling_kit.staff import reversed_or_empty
 
 RUNNER = "runner"
 # What a runner calls the processes of a role, and in which order they are read.
-GROUPS = {"web": "web", "websocket": "websocket", "supervisor": "workers", "worker": "workers", "scheduler": "scheduler"}
+GROUPS = {
+    "web": "web",
+    "websocket": "websocket",
+    "supervisor": "workers",
+    "worker": "workers",
+    "scheduler": "scheduler",
+}
 ORDER = ("web", "websocket", "workers", "scheduler")
 SLOW_SECONDS = 30
 # A member that says of itself how it is. Busy is what it is there for.
@@ -211,7 +217,7 @@ def _draining(name: str, seen: Mapping[str, Any]) -> str:
 def _groups(
     here: Sequence[Mapping[str, Any]], seen: Mapping[str, Any], processes: Sequence[Mapping[str, Any]]
 ) -> list[Group]:
-    """Of the processes that its runner keeps running, each with those of its members; then of other members, by role."""
+    """What its runner keeps running, each with the members that belong to it; then the other members, by role."""
     named: dict[str, list[Mapping[str, Any]]] = {}
     for process in processes:
         named.setdefault(process["group"] or process["name"], []).append(process)
@@ -260,7 +266,7 @@ def _group_note(processes: Sequence[Mapping[str, Any]], now: float) -> str:
     since = max((process["since"] for process in processes if process["since"]), default=None)
     parts += [f"since {duration(now - since)}"] if since else []
     again = sum(max(0, (process["starts"] or 0) - 1) for process in processes)
-    parts += [f"started again {again}×"] if again else []
+    parts += [f"started again {again} times"] if again else []
     ends = [process["last_end"] for process in processes if process["last_end"] and again]
     return " · ".join([*parts, *(f"last ended with {end}" for end in ends[:1])])
 
@@ -327,7 +333,7 @@ def _queue(name: str, counts: Mapping[str, Any]) -> Queue:
     oldest = counts["oldest_seconds"]
     return Queue(
         name=name,
-        oldest="–" if oldest is None else duration(oldest),
+        oldest=charts.NOTHING if oldest is None else duration(oldest),
         is_slow=oldest is not None and oldest > SLOW_SECONDS,
         is_paused=counts["paused"],
         **{state: counts[state] for state in ("waiting", "running", "scheduled", "failed")},
@@ -386,8 +392,10 @@ def _figures(seen: Mapping[str, Any]) -> Iterable[Figure]:
 def _cache_figure(cache: Mapping[str, Any]) -> Figure:
     if not cache["reachable"]:
         return Figure(label="Cache", value="away", note=cache["error"])
-    ratio = "–" if cache["hit_ratio"] is None else f"{100 * cache['hit_ratio']:.1f} %"
-    return Figure(label="Cache hits", value=ratio, note=f"{number(cache['hit'])} of {number(cache['hit'] + cache['miss'])}")
+    ratio = charts.NOTHING if cache["hit_ratio"] is None else f"{100 * cache['hit_ratio']:.1f} %"
+    return Figure(
+        label="Cache hits", value=ratio, note=f"{number(cache['hit'])} of {number(cache['hit'] + cache['miss'])}"
+    )
 
 
 def _other_figures(label: str, snapshot: Mapping[str, Any]) -> Iterable[Figure]:
@@ -421,5 +429,5 @@ def duration(seconds: float) -> str:
 
 def _moment(at: float | None, now: float) -> str:
     if at is None:
-        return "–"
+        return charts.NOTHING
     return f"in {duration(at - now)}" if at > now else f"{duration(now - at)} ago"

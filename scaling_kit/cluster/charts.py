@@ -18,6 +18,9 @@ MINUTES = 10
 MOST_SECONDS = 10.0
 QUEUE_AGE = "queue_age_seconds"
 
+# In the place of a number that is not known.
+NOTHING = "–"  # noqa: RUF001  (an en dash, as tables have it)
+
 WIDTH, HEIGHT, PADDING = 240.0, 56.0, 3.0
 
 Text = Callable[[float], str]
@@ -127,7 +130,6 @@ def charts(history: History) -> list[Chart]:
             "Oldest job waits",
             {"waits": QUEUE_AGE},
             _seconds,
-            none="–",
             note="written down while somebody looks",
         ),
         _chart(history, "deliveries", "Deliveries", {"deliveries": "deliveries_per_second"}, _rate, unit="/s"),
@@ -182,7 +184,6 @@ def _chart(
     *,
     unit: str = "",
     note: str = "",
-    none: str = "–",
     top: float = 0.0,
     is_bad: bool = False,
 ) -> Chart:
@@ -194,7 +195,7 @@ def _chart(
     return Chart(
         name=name,
         title=title,
-        value=none if now is None else say(now),
+        value=NOTHING if now is None else say(now),
         unit=unit if now is not None else "",
         note=note or (f"at most {say(highest)}{unit}" if known and highest > 0 and not top else ""),
         top=f"{say(edge).removeprefix('≤ ')}{unit}",

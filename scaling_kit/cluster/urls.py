@@ -10,6 +10,6 @@ urlpatterns = [
     path("cluster/history/", views.HistoryView.as_view(), name="history"),
     path("cluster/hosts/", views.HostsView.as_view(), name="hosts"),
     path("cluster/orders/", views.OrdersView.as_view(), name="orders"),
-    path("cluster/orders/<str:order_id>/", views.OrderView.as_view(), name="order"),
+    path("cluster/orders/<slug:order_id>/", views.OrderView.as_view(), name="order"),
     path("metrics/", views.MetricsView.as_view(), name="metrics"),
 ]

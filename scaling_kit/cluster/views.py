@@ -80,7 +80,7 @@ class LiveView(ClusterView):
 
     template_name = "scaling_kit/cluster/live.html"
 
-    def get(self, request: Request) -> Response:
+    def get(self, _request: Request) -> Response:
         shown = board.look()
         return Response({"html": render_to_string(self.template_name, self.get_context(shown))})
 
@@ -111,9 +111,7 @@ class OrdersView(ClusterView):
         order = validated(Order, request.data)
         host = order.pop("host")
         _ensure_runner(host)
-        order_id = orders.send(
-            host, order, within_seconds=TAKEN_WITHIN_SECONDS, remember_seconds=REMEMBERED_SECONDS
-        )
+        order_id = orders.send(host, order, within_seconds=TAKEN_WITHIN_SECONDS, remember_seconds=REMEMBERED_SECONDS)
         answer = runners.wait_for_answer(order_id, TAKEN_WITHIN_SECONDS)
         if answer is None and orders.is_waiting(host, order_id):
             raise RefusedError("no_answer")
