@@ -30,7 +30,6 @@ ORDER = ("web", "websocket", "workers", "scheduler")
 SLOW_SECONDS = 30
 # A member that says of itself how it is. Busy is what it is there for.
 CALM = ("ready", "idle", "busy", "leader", "standby", "running", "done", "listed")
-KNOWN_APPS = ("scaling_kit_jobs", "scaling_kit_scheduler", "scaling_kit_realtime", "scaling_kit_cache")
 PAGES = {
     "jobs": "scaling_kit_jobs:page",
     "schedules": "admin:scaling_kit_scheduler_storedschedule_changelist",
@@ -297,7 +296,6 @@ def _doing(info: Mapping[str, str]) -> str:
     for name, one in (("requests", "request"), ("sockets", "socket")):
         number = int(info.get(name) or 0)
         parts += [f"{number} {one if number == 1 else name}"] if number else []
-    parts += [f"epoch {info['epoch']}"] if info.get("state") == "leader" else []
     parts += [f"{info['processes']} workers"] if info.get("processes") else []
     return " · ".join(parts) or (f"listens to {info['queues']}" if info.get("queues") else "")
 
@@ -384,8 +382,12 @@ def _figures(seen: Mapping[str, Any]) -> Iterable[Figure]:
     cache = _snapshot(apps, "scaling_kit_cache")
     if cache:
         yield _cache_figure(cache)
+    uploads = _snapshot(apps, "scaling_kit_media")
+    if uploads:
+        told = f"{number(uploads['expired'])} given up, {number(uploads['failed'])} refused"
+        yield Figure(label="Uploads under way", value=number(uploads["pending"]), note=told)
     for label, app in apps.items():
-        if label not in KNOWN_APPS and app["snapshot"]:
+        if not label.startswith("scaling_kit_") and app["snapshot"]:
             yield from _other_figures(label, app["snapshot"])
 
 
@@ -399,11 +401,10 @@ def _cache_figure(cache: Mapping[str, Any]) -> Figure:
 
 
 def _other_figures(label: str, snapshot: Mapping[str, Any]) -> Iterable[Figure]:
-    """Of any other app: its numbers."""
-    room = label.removeprefix("scaling_kit_")
+    """Of an app of the project: its numbers."""
     for name, value in snapshot.items():
         if isinstance(value, int | float) and not isinstance(value, bool):
-            yield Figure(label=f"{room}: {name.replace('_', ' ')}", value=number(value))
+            yield Figure(label=f"{label}: {name.replace('_', ' ')}", value=number(value))
 
 
 # ---- words

@@ -130,7 +130,7 @@ def charts(history: History) -> list[Chart]:
             "Oldest job waits",
             {"waits": QUEUE_AGE},
             _seconds,
-            note="written down while somebody looks",
+            note="while somebody looks",
         ),
         _chart(history, "deliveries", "Deliveries", {"deliveries": "deliveries_per_second"}, _rate, unit="/s"),
         _chart(history, "hit_ratio", "Cache hits", {"hits": "hit_ratio"}, _percent, top=1.0),
@@ -241,7 +241,7 @@ def _rate(value: float) -> str:
 
 
 def _seconds(value: float) -> str:
-    if value < 1:
+    if 0 < value < 1:
         return f"{1000 * value:.3g} ms"
     if value < 100:
         return f"{value:.3g} s"

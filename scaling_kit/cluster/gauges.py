@@ -19,7 +19,7 @@ def record(values: Mapping[str, float], *, now: float | None = None) -> None:
         return
     at = int(time.time() if now is None else now)
     slot = _key(at - at % SLOT_SECONDS)
-    pipeline = client(Purpose.REQUEST).pipeline()
+    pipeline = client(Purpose.SCRIPT).pipeline()
     pipeline.hset(slot, mapping={name: f"{value:.3f}" for name, value in values.items()})
     pipeline.expire(slot, TTL_SECONDS)
     pipeline.execute()

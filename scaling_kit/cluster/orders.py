@@ -59,19 +59,19 @@ def send(host: str, order: dict[str, Any], *, within_seconds: float, remember_se
 
 def fetch_answer(order_id: str) -> dict[str, Any] | None:
     """The answer to what was sent, for ANSWER_TTL_SECONDS after it came. Raises `redis.RedisError`."""
-    found: Any = client(Purpose.REQUEST).lindex(_answer_key(order_id), 0)
+    found: Any = client(Purpose.SCRIPT).lindex(_answer_key(order_id), 0)
     answer: dict[str, Any] | None = json.loads(found) if found else None
     return answer
 
 
 def was_sent(order_id: str) -> bool:
     """Is it remembered? Raises `redis.RedisError`."""
-    return bool(client(Purpose.REQUEST).exists(_sent_key(order_id)))
+    return bool(client(Purpose.SCRIPT).exists(_sent_key(order_id)))
 
 
 def is_waiting(host: str, order_id: str) -> bool:
     """Has nobody taken it yet? Raises `redis.RedisError`."""
-    waiting: Any = client(Purpose.REQUEST).lrange(_orders_key(host), 0, -1)
+    waiting: Any = client(Purpose.SCRIPT).lrange(_orders_key(host), 0, -1)
     return any(order_id in message for message in waiting)
 
 

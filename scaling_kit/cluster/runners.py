@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from scaling_kit.cluster import orders
+from scaling_kit.redis import key
 
 WAIT_SECONDS = 1.5
 POLL_SECONDS = 0.02
 MOST_AT_ONCE = 16
 # Many people may look: a host is asked once in this time by each process that answers them.
 BELIEVED_SECONDS = 1.0
+# A runner that once does not answer in time is believed to be as it was.
+BELIEVED_SILENT_SECONDS = 6.0
 
 FACTS = ("name", "state", "pid", "starts", "since", "workers", "rss_bytes", "cpu_seconds")
 MORE_FACTS = ("group", "once", "last_end", "pids")
@@ -33,13 +36,13 @@ class Runner:
 def fetch(hosts: Iterable[str]) -> dict[str, Runner]:
     """By host. Takes WAIT_SECONDS at most, if a runner does not answer. Raises `redis.RedisError`."""
     wanted = list(hosts)
-    now = time.monotonic()
-    unknown = [host for host in wanted if host not in _known or now - _known[host][0] > BELIEVED_SECONDS]
+    unknown = [host for host in wanted if _age(host) > BELIEVED_SECONDS]
     if unknown:
         with ThreadPoolExecutor(max_workers=min(len(unknown), MOST_AT_ONCE)) as asking:
             for runner in asking.map(_ask, unknown):
-                _known[runner.host] = (time.monotonic(), runner)
-    return {host: _known[host][1] for host in wanted}
+                if not runner.error or _age(runner.host) > BELIEVED_SILENT_SECONDS:
+                    _known[_name(runner.host)] = (time.monotonic(), runner)
+    return {host: _known[_name(host)][1] for host in wanted}
 
 
 _known: dict[str, tuple[float, Runner]] = {}
@@ -47,7 +50,16 @@ _known: dict[str, tuple[float, Runner]] = {}
 
 def forget() -> None:
     """Ask again, since something was changed."""
-    _known.clear()
+    _known.update({name: (asked_at - BELIEVED_SECONDS, runner) for name, (asked_at, runner) in _known.items()})
+
+
+def _age(host: str) -> float:
+    known = _known.get(_name(host))
+    return time.monotonic() - known[0] if known else float("inf")
+
+
+def _name(host: str) -> str:
+    return key("cluster", "runner", host)  # of another prefix, another cluster
 
 
 def _ask(host: str) -> Runner:

@@ -1,9 +1,10 @@
 // Keeps a part of the page as the server draws it, and gives the orders that its buttons stand for.
 
 const PERIOD = 2000;
+const SECOND_CHANCE = 700;
 const ASK_AGAIN = 700;
 const GIVE_UP_AFTER = 15 * 60_000;
-const SHOWN_LINES = 6;
+const SHOWN_LINES = 5;
 
 /**
  * `ask(path, {method, body})` asks the API under `cluster/` and throws what it refuses, with `code` and `status`.
@@ -13,6 +14,7 @@ const SHOWN_LINES = 6;
 export function keepAlive({ root, lately, ask, say, lose, confirmed }) {
   let timer = 0;
   let round = 0;
+  let failed = 0;
 
   async function refresh() {
     clearTimeout(timer);
@@ -23,10 +25,11 @@ export function keepAlive({ root, lately, ask, say, lose, confirmed }) {
     } catch (error) {
       if (mine === round) fail(error);
     }
-    if (mine === round && !document.hidden) timer = setTimeout(refresh, PERIOD);
+    if (mine === round && !document.hidden) timer = setTimeout(refresh, failed === 1 ? SECOND_CHANCE : PERIOD);
   }
 
   function draw(html) {
+    failed = 0;
     say("open", "live");
     lose(null);
     root.classList.remove("old");
@@ -37,9 +40,11 @@ export function keepAlive({ root, lately, ask, say, lose, confirmed }) {
     tellChanges();
   }
 
-  /** What is shown stays, dimmed; a line says that it is old. */
+  /** What is shown stays, dimmed; a line says that it is old. Once is no time: who answers may just be reloaded. */
   function fail(error) {
+    failed += 1;
     const isSignedOut = error.status === 401 || error.status === 403;
+    if (failed === 1 && !isSignedOut) return;
     say("lost", isSignedOut ? "Signed out: reload the page" : "no answer");
     root.classList.add("old");
     if (!isSignedOut) lose(error);
@@ -52,8 +57,10 @@ export function keepAlive({ root, lately, ask, say, lose, confirmed }) {
   function tellChanges() {
     const rows = [...root.querySelectorAll("tr[data-pid]")];
     const seen = new Map(rows.map((row) => [row.dataset.key, { group: row.closest("tbody").dataset.key, pid: row.dataset.pid }]));
+    if (!known && !seen.size) return; // nothing has been drawn yet
     const before = known ?? seen;
     known = seen;
+    for (const row of rows) row.classList.toggle("came", !before.has(row.dataset.key));
     const came = [...seen].filter(([id]) => !before.has(id)).map(([, one]) => one);
     const went = [...before].filter(([id]) => !seen.has(id)).map(([, one]) => one);
     for (const group of new Set([...went, ...came].map((one) => one.group))) {
