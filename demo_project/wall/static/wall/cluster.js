@@ -1,7 +1,7 @@
 // The cluster page: what the kit draws of the cluster, and which process answered each request of this browser.
 
 import { get, onServedBy, post } from "api";
-import { connect, toast } from "account";
+import { connect } from "account";
 import { $, confirmed, element, setText } from "elements";
 import { keepAlive } from "live";
 
@@ -64,5 +64,5 @@ keepAlive({
     if (error) setText($("problem"), `No answer, so this is old; the page asks again by itself. ${error.message}`);
   },
 });
-document.addEventListener("session", ({ detail }) => detail?.is_staff && toast("The cluster takes your orders now."));
+document.addEventListener("session", ({ detail }) => detail && connect());
 connect();

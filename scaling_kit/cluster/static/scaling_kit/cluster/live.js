@@ -40,11 +40,11 @@ export function keepAlive({ root, lately, ask, say, lose, confirmed }) {
     tellChanges();
   }
 
-  /** What is shown stays, dimmed; a line says that it is old. Once is no time: who answers may just be reloaded. */
+  /** What is shown stays, dimmed; a line says that it is old. No answer at all, once, is no news: who answers may just be replaced. */
   function fail(error) {
     failed += 1;
     const isSignedOut = error.status === 401 || error.status === 403;
-    if (failed === 1 && !isSignedOut) return;
+    if (failed === 1 && !error.code) return;
     say("lost", isSignedOut ? "Signed out: reload the page" : "no answer");
     root.classList.add("old");
     if (!isSignedOut) lose(error);
@@ -120,8 +120,14 @@ export function keepAlive({ root, lately, ask, say, lose, confirmed }) {
     line.append(Object.assign(document.createElement("time"), { textContent: new Date().toLocaleTimeString() }), Object.assign(document.createElement("b"), { textContent: what }), told);
     lately.prepend(line);
     lately.hidden = false;
-    while (lately.children.length > SHOWN_LINES) lately.lastElementChild.remove();
+    while (lately.children.length > SHOWN_LINES) leastOfAll().remove();
     return line;
+  }
+
+  /** What was ordered is worth more than who came and went, and is not forgotten while it is under way. */
+  function leastOfAll() {
+    const lines = [...lately.children].reverse();
+    return lines.find((line) => line.className === "change") ?? lines.find((line) => line.className) ?? lines[0];
   }
 
   function tell(line, how, text) {
