@@ -2,6 +2,7 @@
 
 const PERIOD = 2000;
 const SECOND_CHANCE = 700;
+const PATIENCE = 5000;
 const ASK_AGAIN = 700;
 const GIVE_UP_AFTER = 15 * 60_000;
 const SHOWN_LINES = 5;
@@ -19,11 +20,14 @@ export function keepAlive({ root, lately, ask, say, lose, confirmed }) {
   async function refresh() {
     clearTimeout(timer);
     const mine = ++round;
+    const slow = setTimeout(() => mine === round && lost("slow", new Error(`nothing for ${PATIENCE / 1000} seconds.`)), PATIENCE);
     try {
       const { html } = await ask("live/");
       if (mine === round) draw(html);
     } catch (error) {
       if (mine === round) fail(error);
+    } finally {
+      clearTimeout(slow);
     }
     if (mine === round && !document.hidden) timer = setTimeout(refresh, failed === 1 ? SECOND_CHANCE : PERIOD);
   }
@@ -40,14 +44,19 @@ export function keepAlive({ root, lately, ask, say, lose, confirmed }) {
     tellChanges();
   }
 
-  /** What is shown stays, dimmed; a line says that it is old. No answer at all, once, is no news: who answers may just be replaced. */
+  /** No answer at all, once, is no news: who answers may just be replaced. */
   function fail(error) {
     failed += 1;
     const isSignedOut = error.status === 401 || error.status === 403;
-    if (failed === 1 && !error.code) return;
-    say("lost", isSignedOut ? "Signed out: reload the page" : "no answer");
+    if (isSignedOut) lost("Signed out: reload the page", null);
+    else if (failed > 1 || error.code) lost("no answer", error);
+  }
+
+  /** What is shown stays, dimmed; a line says that it is old. */
+  function lost(text, error) {
+    say("lost", text);
     root.classList.add("old");
-    if (!isSignedOut) lose(error);
+    lose(error);
   }
 
   // ---- who came and went
