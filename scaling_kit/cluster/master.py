@@ -98,7 +98,7 @@ class Reload:
             raise ReloadError(f"the old workers stay: {outcome['reason']}")
         if complaint:
             raise ReloadError(f"the old workers stay: {complaint}")
-        if outcome.get("state") == "running" or (not outcome and left == self._old):
+        if outcome.get("state") == "running" or left == self._old:
             raise ReloadError(f"not over within {self.within_seconds:.0f} s, see its log")
         still = f", {len(left)} old ones still finish their work" if left else ""
         return f"reloaded, {self._child.count} new workers{still}"
