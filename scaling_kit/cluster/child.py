@@ -22,6 +22,7 @@ from scaling_kit.cluster.output import Output
 LAUNCH = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
 
 PROBE_SECONDS = 0.05
+LATE_PROBE_SECONDS = 0.5
 FIRST_BACKOFF_SECONDS = 0.1
 LAST_BACKOFF_SECONDS = 5.0
 # A start that does not last this long, or never gets ready, has failed; so many in a row are a crash loop.
@@ -182,7 +183,7 @@ class Child:
     async def _run_to_its_end(self) -> None:
         """Start once and wait for the end."""
         self._start()
-        readiness = asyncio.create_task(self._become_ready())
+        readiness = asyncio.create_task(self._end_in_time() if self.process.once else self._become_ready())
         ended = asyncio.create_task(self._ended.wait())
         try:
             await asyncio.wait([readiness, ended], return_when=asyncio.FIRST_COMPLETED)
@@ -229,19 +230,28 @@ class Child:
     async def _become_ready(self) -> None:
         try:
             async with asyncio.timeout(self.process.ready_within_seconds):
-                await (self._ended.wait() if self.process.once else self._probe())
+                await self._probe(PROBE_SECONDS)
         except TimeoutError:
-            self._output.show_kept(self.process.name)
-            self._change("unready")
-            self._give_up(f"not ready within {self.process.ready_within_seconds:.0f} s")
-            return
-        if not self.process.once:
-            self._change("ready")
-            self.ready.set()
+            self._not_in_time()
+            await self._probe(LATE_PROBE_SECONDS)
+        self._change("ready")
+        self.ready.set()
 
-    async def _probe(self) -> None:
+    async def _end_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(self.process.ready_within_seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            self._not_in_time()
+
+    def _not_in_time(self) -> None:
+        self._output.show_kept(self.process.name)
+        self._change("unready")
+        self._give_up(f"not ready within {self.process.ready_within_seconds:.0f} s")
+
+    async def _probe(self, every_seconds: float) -> None:
         while self.process.is_ready and not await asyncio.to_thread(self.process.is_ready):
-            await asyncio.sleep(PROBE_SECONDS)
+            await asyncio.sleep(every_seconds)
 
     def _finish(self) -> None:
         if self._popen and self._popen.returncode:

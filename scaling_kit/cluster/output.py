@@ -56,6 +56,8 @@ class Output:
             self._stream.flush()
         except BrokenPipeError:  # whoever read us is gone; the processes still must be looked after
             self._stream = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115
+        except OSError:  # a full disk: the line is lost
+            pass
 
     def show_kept(self, name: str) -> None:
         """Write the last lines that were kept back."""

@@ -64,6 +64,7 @@ class Runner:
         self._on_change = on_change
         self._guard = Guard()
         self._told_to_stop = asyncio.Event()
+        self._keeps_none = False
         self._tasks = asyncio.TaskGroup()
         self._keeping: dict[str, asyncio.Task[None]] = {}
         self.children = {process.name: self._child(process) for process in processes}
@@ -87,7 +88,7 @@ class Runner:
 
     @property
     def is_stopping(self) -> bool:
-        return self._told_to_stop.is_set()
+        return self._told_to_stop.is_set() or self._keeps_none
 
     def is_kept(self, child: Child) -> bool:
         """Is it to run? Otherwise it was stopped, or ran once and has ended."""
@@ -128,17 +129,21 @@ class Runner:
         self._keeping[child.name] = self._tasks.create_task(self._keep_running_one(child))
 
     async def _keep_running(self) -> None:
-        async with self._tasks:
-            for child in list(self.children.values()):
-                self._keep(child)
-            announcing = self._tasks.create_task(self._announce())
-            await self._told_to_stop.wait()
-            for task in (announcing, *self._keeping.values()):
-                task.cancel()
+        try:
+            async with self._tasks:
+                for child in list(self.children.values()):
+                    self._keep(child)
+                announcing = self._tasks.create_task(self._announce())
+                await self._told_to_stop.wait()
+                for task in (announcing, *self._keeping.values()):
+                    task.cancel()
+        finally:
+            self._keeps_none = True
 
     async def _keep_running_one(self, child: Child) -> None:
         for name in child.process.after:
-            await self.children[name].ready.wait()
+            if name in self.children:  # a group may have been made smaller since
+                await self.children[name].ready.wait()
         await child.keep_running()
 
     async def _announce(self) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from difflib import get_close_matches
@@ -73,10 +74,10 @@ class Verbs:
     # --- looking
 
     async def _list(self, _order: dict[str, Any]) -> dict[str, Any]:
-        return {"processes": [_facts(child) for child in self._runner.children.values()]}
+        return {"processes": [_facts(child, seen) for child, seen in _seen(self._runner.children.values())]}
 
     async def _describe(self, order: dict[str, Any]) -> dict[str, Any]:
-        return {"processes": [_everything(child) for child in self._named(order)]}
+        return {"processes": [_everything(child, seen) for child, seen in _seen(self._named(order))]}
 
     async def _logs(self, order: dict[str, Any]) -> dict[str, Any]:
         names = {child.name for child in self._named(order, RUNNER)}
@@ -279,8 +280,16 @@ def _free_name(group: str, taken: dict[str, Child]) -> str:
     return f"{group}.{number}"
 
 
-def _facts(child: Child) -> dict[str, Any]:
-    seen = sessions.members(child.sessions)
+def _seen(children: Collection[Child]) -> list[tuple[Child, list[sessions.Seen]]]:
+    """Each with the living processes of its sessions."""
+    of_child = {session: child.name for child in children for session in child.sessions}
+    found: dict[str, list[sessions.Seen]] = defaultdict(list)
+    for seen in sessions.members(of_child.keys()):  # one look at all, which takes milliseconds
+        found[of_child[seen.session]].append(seen)
+    return [(child, found[child.name]) for child in children]
+
+
+def _facts(child: Child, seen: Sequence[sessions.Seen]) -> dict[str, Any]:
     return {
         "name": child.name,
         **child.facts(),
@@ -290,10 +299,10 @@ def _facts(child: Child) -> dict[str, Any]:
     }
 
 
-def _everything(child: Child) -> dict[str, Any]:
+def _everything(child: Child, seen: Sequence[sessions.Seen]) -> dict[str, Any]:
     process = child.process
-    return _facts(child) | {
-        "pids": sorted(each.pid for each in sessions.members(child.sessions)),
+    return _facts(child, seen) | {
+        "pids": sorted(each.pid for each in seen),
         "last_end": child.last_end or None,
         "failed_starts": child.failed_starts,
         "command": child.command,

@@ -85,6 +85,8 @@ with run_folder.held(folder):
             Process(name="sleeper", command=sleep),
             Process(name="ticker", command=sleep, group="ticker"),
             Process(name="step", command=["true"], once=True),
+            *(Process(name=f"twin.{number}", command=sleep, group="twin") for number in (1, 2)),
+            Process(name="last", command=["true"], once=True, after=["twin.1", "twin.2"]),
             Process(name="brittle", command=["sh", "-c", "test ! -e broken && exec sleep 1000"], folder=folder,
                     required=False, is_ready=lambda: not (folder / "broken").exists()),
         ],
@@ -217,6 +219,11 @@ def test_group_with_a_stopped_one__is_made_smaller(host: Host) -> None:
     assert host.ask("scale", {"ticker": "1"})["done"] == {"ticker": "scaled from 2 to 1"}
 
 
+def test_what_waits_for_a_group__does_not_wait_for_one_that_was_removed(host: Host) -> None:
+    host.ask("scale", {"twin": "1"})
+    assert host.ask("restart", ["last"])["ok"]
+
+
 def test_stopped_process__is_scaled_from_its_next_start_on(host: Host) -> None:
     host.ask("stop", ["web"])
     assert host.ask("reload", ["web"])["reason"] == "web: it does not run: its state is 'stopped'"
@@ -288,7 +295,7 @@ def test_unknown_name__nearest_one_is_told(host: Host, verb: str) -> None:
 
 
 def test_unknown_name_to_scale__what_can_be_scaled_is_told(host: Host) -> None:
-    with pytest.raises(CommandError, match="'sleeper' is no name here: there are web, teller, ticker"):
+    with pytest.raises(CommandError, match="'sleeper' is no name here: there are web, teller, ticker, twin"):
         run_command("scale", "sleeper=2")
 
 

@@ -1,6 +1,8 @@
 import io
 import os
 import signal
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,30 @@ def test_process_that_never_gets_ready__is_named() -> None:
         run([never], output=Output(io.StringIO()))
 
 
+def test_optional_process_that_is_ready_too_late__is_ready_all_the_same(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    late = shell(
+        "late",
+        f"sleep 0.3; touch {ready}; exec sleep 1000",
+        is_ready=ready.exists,
+        ready_within_seconds=0.1,
+        required=False,
+    )
+    written = run_until_ready(late)
+    assert written.index("unready name=late") < written.index(" ready name=late")
+
+
+def test_full_disk_under_the_output__stops_nothing() -> None:
+    with Path("/dev/full").open("w") as full:
+        run(
+            [shell("talker", "echo out; exec sleep 1000")],
+            output=Output(full),
+            on_ready=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        )
+        with suppress(OSError):
+            full.close()
+
+
 def test_process_that_ignores_the_signal__is_killed_with_its_children(tmp_path: Path) -> None:
     pids = tmp_path / "pids"
     script = f"trap '' TERM; (trap '' TERM; exec sleep 1000) & echo $$ $! > {pids}; wait"
@@ -115,10 +141,34 @@ def test_run_folder__has_one_runner(tmp_path: Path) -> None:
 
 
 def test_state_of_a_runner_that_was_killed__is_not_believed(tmp_path: Path) -> None:
+    """Even if another process has its pid meanwhile, as is likely after a boot."""
+    with run_folder.held(tmp_path):
+        run_folder.write_state(tmp_path, {"runner": os.getpid()})
+        assert run_folder.read_state(tmp_path) == {"runner": os.getpid()}
     run_folder.write_state(tmp_path, {"runner": os.getpid()})
-    assert run_folder.read_state(tmp_path) == {"runner": os.getpid()}
-    run_folder.write_state(tmp_path, {"runner": 2**22 + 1})  # beyond the largest pid of Linux
     assert run_folder.read_state(tmp_path) is None
+
+
+def test_run_folder_that_others_look_into__can_be_held(tmp_path: Path) -> None:
+    run_folder.write_state(tmp_path, {"runner": 1})
+    (tmp_path / "lock").touch()
+    looking = threading.Event()
+
+    def look() -> None:
+        while not looking.is_set():
+            run_folder.read_state(tmp_path)
+
+    onlookers = [threading.Thread(target=look) for _ in range(3)]
+    for onlooker in onlookers:
+        onlooker.start()
+    try:
+        for _ in range(100):
+            with run_folder.held(tmp_path):
+                run_folder.write_state(tmp_path, {"runner": 1})
+    finally:
+        looking.set()
+        for onlooker in onlookers:
+            onlooker.join()
 
 
 def filled(file: Path) -> bool:
