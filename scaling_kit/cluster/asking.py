@@ -77,3 +77,9 @@ reload = Order(
 )
 restart = Order(verb="restart", HELP="stop and start processes; connections wait meanwhile")
 start = Order(verb="start", HELP="start processes that were stopped")
+reset = Order(
+    verb="reset",
+    HELP="count the starts of processes anew",
+    nargs="*",
+    names_help="web, websocket, workers, scheduler ...; default all",
+)

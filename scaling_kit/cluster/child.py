@@ -23,12 +23,8 @@ LAUNCH = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))
 
 PROBE_SECONDS = 0.05
 LATE_PROBE_SECONDS = 0.5
-FIRST_BACKOFF_SECONDS = 0.1
-LAST_BACKOFF_SECONDS = 5.0
-# A start that does not last this long, or never gets ready, has failed; so many in a row are a crash loop.
-STABLE_SECONDS = 5.0
-FAILED_STARTS = 5
 LAST_WORDS_SECONDS = 0.1
+SUCCESS = "status 0"
 LEFTOVER_SECONDS = 0.25
 
 
@@ -49,6 +45,22 @@ class Workers:
     """Within which a reload replaces one worker."""
     reload_outcome: Callable[[int], Path] | None = None
     """By its pid: the file that tells how its last reload ended. Without one, a reload is over when all are new."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarts:
+    """How a process is started again when it has ended: after `first_seconds`, twice that, ... `last_seconds`."""
+
+    first_seconds: float = 0.1
+    last_seconds: float = 5.0
+    lasting_seconds: float = 5.0
+    """A start that does not last this long, or never gets ready, has failed."""
+    failed_starts: int = 5
+    """So many in a row are a crash loop."""
+
+    def pause_seconds(self, failed_starts: int) -> float:
+        doublings = min(max(failed_starts - 1, 0), 10)
+        return min(self.first_seconds * float(2**doublings), self.last_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +88,9 @@ class Process:
     required: bool = True
     """Whether everything is stopped when this one crash-loops, does not get ready, or (once) fails. One that has
     lasted before is tried again instead."""
+    restarts: Restarts = Restarts()
+    memory_max_mb: int = 0
+    """Resident memory of it and its own processes above which the runner restarts it; 0 = never."""
     workers: Workers | None = None
     group: str = ""
     """Of processes that are all alike: the group can be made larger and smaller."""
@@ -136,6 +151,10 @@ class Child:
     def facts(self) -> dict[str, Any]:
         return {"pid": self.pid, "state": self._state, "starts": self._starts, "since": self._since}
 
+    def reset(self) -> None:
+        """Count its starts anew."""
+        self._starts = 1 if self.pid else 0
+
     def begin_again(self) -> None:
         """Forget that it was stopped, for another `keep_running`."""
         self.stopped.clear()
@@ -146,17 +165,17 @@ class Child:
     async def keep_running(self) -> None:
         """Start, and start again, until cancelled. Raises `RunnerError` if a required process cannot be kept."""
         while True:
-            await self._run_to_its_end()
-            self.last_end = self._status()
+            self.last_end = await self._run_to_its_end()
             if self.process.once:
                 return self._finish()
             self.failed_starts = 0 if self._lasted() else self.failed_starts + 1
-            self._change("restarting", status=self._status())
-            if self.failed_starts >= FAILED_STARTS:
+            self._change("restarting", status=self.last_end)
+            restarts = self.process.restarts
+            if self.failed_starts >= restarts.failed_starts:
                 self._give_up(
-                    f"ended {FAILED_STARTS} times in a row soon after its start, at last with {self._status()}"
+                    f"ended {self.failed_starts} times in a row soon after its start, at last with {self.last_end}"
                 )
-            await asyncio.sleep(self._backoff_seconds())
+            await asyncio.sleep(restarts.pause_seconds(self.failed_starts))
 
     async def stop(self) -> None:
         """Ask it to stop; kill it, and what is left of its session, when it does not in time."""
@@ -180,9 +199,12 @@ class Child:
         if self._popen and self._popen.poll() is not None:
             self._ended.set()
 
-    async def _run_to_its_end(self) -> None:
-        """Start once and wait for the end."""
-        self._start()
+    async def _run_to_its_end(self) -> str:
+        """Start once and wait for the end, which is returned in words."""
+        try:
+            self._start()
+        except OSError as error:  # no memory, too many processes, no such folder: it may be possible later
+            return f"no start: {error}"
         readiness = asyncio.create_task(self._end_in_time() if self.process.once else self._become_ready())
         ended = asyncio.create_task(self._ended.wait())
         try:
@@ -192,40 +214,45 @@ class Child:
             await ended
             await asyncio.wait([self._relay], timeout=LAST_WORDS_SECONDS)
             self._output.show_kept(self.process.name)
+            return self._status()
         finally:
             readiness.cancel()
             ended.cancel()
 
     def _start(self) -> None:
-        reading, writing = os.pipe()
-        held = [held.fileno() for held in self.process.sockets]
-        descriptors = ",".join(map(str, held))
-        program, *arguments = self.command
+        """Raises OSError."""
         self._ended = asyncio.Event()
         self.ready.clear()
         self._started_at = time.monotonic()
-        self._popen = subprocess.Popen(
-            [
-                *LAUNCH,
-                str(os.getpid()),
-                self.process.user or "",
-                descriptors,
-                shutil.which(program) or program,
-                *arguments,
-            ],
-            env={**os.environ, **self.process.environment},
-            cwd=self.process.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=writing,
-            stderr=subprocess.STDOUT,
-            pass_fds=held,
-            start_new_session=True,
-        )
-        os.close(writing)
+        self._popen = None
+        reading, writing = os.pipe()
+        try:
+            self._popen = self._spawn(writing)
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
         self._relay = self._in_background(self._output.relay(self.process.name, reading, keep=self.process.quiet))
         self._in_background(self._look_after_session(self._popen.pid, self._ended))
         self._starts += 1
         self._change("starting")
+
+    def _spawn(self, output: int) -> subprocess.Popen[bytes]:
+        program, *arguments = self.command
+        program = shutil.which(program) or program
+        held = [held.fileno() for held in self.process.sockets]
+        descriptors = ",".join(map(str, held))
+        return subprocess.Popen(
+            [*LAUNCH, str(os.getpid()), self.process.user or "", descriptors, program, *arguments],
+            env={**os.environ, **self.process.environment, "CLUSTER_PROCESS": self.name},
+            cwd=self.process.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=held,
+            start_new_session=True,
+        )
 
     async def _become_ready(self) -> None:
         try:
@@ -254,15 +281,15 @@ class Child:
             await asyncio.sleep(every_seconds)
 
     def _finish(self) -> None:
-        if self._popen and self._popen.returncode:
-            self._give_up(f"ended with {self._status()}")
+        if self.last_end != SUCCESS:
+            self._give_up(f"ended with {self.last_end}")
         self._has_lasted = True
         self._change("done")
         self.ready.set()
 
     def _lasted(self) -> bool:
         """Did, or does, this start last?"""
-        lasts = self.ready.is_set() and time.monotonic() - self._started_at >= STABLE_SECONDS
+        lasts = self.ready.is_set() and time.monotonic() - self._started_at >= self.process.restarts.lasting_seconds
         self._has_lasted = self._has_lasted or lasts
         return lasts
 
@@ -270,10 +297,6 @@ class Child:
         if self.process.required and not self._has_lasted:
             raise RunnerError(f"{self.process.name}: {reason}; its last lines are above.")
         self._output.event("failed name=%s reason=%r", self.process.name, reason)
-
-    def _backoff_seconds(self) -> float:
-        doublings = min(max(self.failed_starts - 1, 0), 10)
-        return min(FIRST_BACKOFF_SECONDS * float(2**doublings), LAST_BACKOFF_SECONDS)
 
     async def _look_after_session(self, session: int, ended: asyncio.Event) -> None:
         """When the leader has ended, see that the rest does: workers of a killed master finish what they are doing.

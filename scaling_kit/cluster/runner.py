@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from scaling_kit.cluster import control, orders
+from scaling_kit.cluster import control, limits, orders
 from scaling_kit.cluster.child import Child, Process, RunnerError
 from scaling_kit.cluster.guardian import Guard
 from scaling_kit.cluster.output import Output
@@ -32,6 +32,7 @@ def run(
     output: Output | None = None,
     control_socket: Path | None = None,
     as_member: bool = False,
+    memory_look_seconds: float = 10.0,
     on_ready: Callable[[], None] = lambda: None,
     on_change: Callable[[dict[str, Any]], None] = lambda _states: None,
 ) -> None:
@@ -42,7 +43,7 @@ def run(
     been stopped. `as_member`: registers in Redis as others do, and takes orders there too (see orders.py).
     """
     runner = Runner(processes, output=output or Output(), on_ready=on_ready, on_change=on_change)
-    asyncio.run(runner.run(control_socket, as_member=as_member))
+    asyncio.run(runner.run(control_socket, as_member=as_member, memory_look_seconds=memory_look_seconds))
 
 
 class Runner:
@@ -69,13 +70,14 @@ class Runner:
         self._keeping: dict[str, asyncio.Task[None]] = {}
         self.children = {process.name: self._child(process) for process in processes}
 
-    async def run(self, control_socket: Path | None = None, *, as_member: bool = False) -> None:
+    async def run(self, control_socket: Path | None, *, as_member: bool, memory_look_seconds: float) -> None:
         self._listen_to_signals()
         self._guard.start()
         try:
             async with AsyncExitStack() as doors:
                 verbs = Verbs(self)
                 await doors.enter_async_context(control.serving(control_socket, verbs.answer, self.output))
+                await doors.enter_async_context(limits.kept(self, verbs, look_seconds=memory_look_seconds))
                 if as_member:
                     await doors.enter_async_context(orders.taken(verbs.answer, control_socket=control_socket))
                 await self._keep_running()

@@ -18,7 +18,7 @@ from django.core.management.base import CommandParser, OutputWrapper
 
 from scaling_kit.cluster.conf import settings
 from scaling_kit.cluster.listening import BACKLOG, HOST, PORT, host_and_port
-from scaling_kit.cluster.up import project_environment
+from scaling_kit.cluster.processes import project_environment
 
 HELP = "print a systemd unit that runs `cluster up` at boot"
 # Longer than `runworkers` lets jobs go on.

@@ -7,7 +7,7 @@ import re
 import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,7 @@ class Verbs:
             "restart": self._restart,
             "stop": self._stop,
             "start": self._start,
+            "reset": self._reset,
             "down": self._down,
         }
 
@@ -64,6 +65,11 @@ class Verbs:
         except Exception as error:  # a fault in answering must not end the runner
             self._runner.output.event("order failed order=%r error=%r", order, error)
             return {"ok": False, "code": "internal", "reason": repr(error), "done": {}}
+
+    async def restart(self, child: Child) -> None:
+        """As the order does; not while another one about this process is under way."""
+        with suppress(Refusal), self._alone([child], "restart"):
+            await self._restart_one(child)
 
     def _verb(self, order: dict[str, Any]) -> Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]:
         name = str(order.get("verb"))
@@ -162,6 +168,12 @@ class Verbs:
             return f"was {child.state} already"
         self._runner.start(child)
         return f"started, pid {await self._until_ready(child)}"
+
+    async def _reset(self, order: dict[str, Any]) -> dict[str, Any]:
+        named = self._named(order)
+        for child in named:
+            child.reset()
+        return {"done": {child.name: "starts are counted anew" for child in named}}
 
     async def _down(self, _order: dict[str, Any]) -> dict[str, Any]:
         running = [child.name for child in self._runner.children.values() if self._runner.is_kept(child)]
@@ -313,6 +325,8 @@ def _everything(child: Child, seen: Sequence[sessions.Seen]) -> dict[str, Any]:
         "after": list(process.after),
         "once": process.once,
         "required": process.required,
+        "memory_max_mb": process.memory_max_mb or None,
+        "restarts": asdict(process.restarts),
         "stop_signal": process.stop_signal.name,
         "stop_within_seconds": process.stop_within_seconds,
         "ready_within_seconds": process.ready_within_seconds,

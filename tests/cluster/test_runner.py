@@ -68,6 +68,14 @@ def test_optional_step_that_fails__lets_the_others_run() -> None:
     assert "failed name=step" in run_until_ready(shell("step", "exit 3", once=True, required=False))
 
 
+def test_optional_process_that_cannot_be_started__lets_the_others_run(tmp_path: Path) -> None:
+    nowhere = shell("nowhere", "true", folder=tmp_path / "gone", required=False, is_ready=lambda: True)
+    written = io.StringIO()
+    stopping = shell("stopping", f"sleep 0.5; kill {os.getpid()}; exec sleep 1000")
+    run([nowhere, stopping], output=Output(written))
+    assert written.getvalue().count('restarting name=nowhere pid=None status="no start: [Errno 2]') >= 2
+
+
 def test_process_that_never_gets_ready__is_named() -> None:
     never = shell("never", "exec sleep 1000", is_ready=lambda: False, ready_within_seconds=0.2)
     with pytest.raises(RunnerError, match="never: not ready within"):

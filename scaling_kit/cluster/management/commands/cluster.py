@@ -36,6 +36,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "restart": asking.restart,
     "start": asking.start,
     "stop": stop,
+    "reset": asking.reset,
     "startup": startup,
 }
 
