@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
@@ -23,6 +24,10 @@ class RotatingFile:
 
     def flush(self) -> None:
         self._handler.flush()
+
+    def close(self) -> None:
+        with suppress(OSError):  # what is left of the last line, on a full disk
+            self._handler.close()
 
     def isatty(self) -> bool:
         return False

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,9 @@ def run_here(
     counts = Counts(web=web, websocket=websocket, workers=workers, schedulers=schedulers)
     folder = Path(settings.RUN_FOLDER).absolute()
     try:
-        with run_folder.held(folder):
-            output = Output(RotatingFile(log_file) if log_file else None, form=log)
+        file = closing(RotatingFile(log_file)) if log_file else nullcontext()
+        with run_folder.held(folder), file as stream:
+            output = Output(stream, form=log)
             program = find_nginx(output) if nginx else None
             at = bind or (HOST, PORT)
             sockets = open_sockets(at, or_after=bind is None, behind_nginx=program is not None, output=output)

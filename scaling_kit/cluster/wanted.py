@@ -55,7 +55,10 @@ def problems() -> Iterator[tuple[str, str]]:
         if given is None:
             yield f"{name!r} is {entry!r}.", "Give a number of processes, or a dictionary."
         elif unknown := next((option for option in given if option not in _options(name)), None):
-            yield f"{name!r} has {unknown!r}, which is no option of it.", _nearest(str(unknown), _options(name))
+            yield (
+                f"{name!r} has no option {unknown!r}.",
+                f"Its options are {', '.join(_options(name))}.",
+            )
         else:
             yield from _of_name(name, given)
             yield from (
