@@ -171,7 +171,7 @@ class Child:
             self.failed_starts = 0 if self._lasted() else self.failed_starts + 1
             self._change("restarting", status=self.last_end)
             restarts = self.process.restarts
-            if self.failed_starts >= restarts.failed_starts:
+            if self.failed_starts == restarts.failed_starts:
                 self._give_up(
                     f"ended {self.failed_starts} times in a row soon after its start, at last with {self.last_end}"
                 )

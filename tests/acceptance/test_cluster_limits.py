@@ -88,6 +88,7 @@ def test_own_process_that_crash_loops__is_tried_again_as_the_settings_say_and_en
     wait_until(lambda: len(restarts_of_broken(site)) >= seen + 3, what="more attempts")
     times = restarts_of_broken(site)
     assert min(later - sooner for sooner, later in pairwise(times)) >= 0.2
+    assert "".join(site.said("runner")).count("failed name=broken") == 1
     assert site.runner.poll() is None
 
 

@@ -54,6 +54,7 @@ while True:
             if pathlib.Path("broken").exists():
                 print("reload aborted reason=broken", flush=True)
                 continue
+            time.sleep(float(os.environ.get("LINGERS", 0)))
             for worker in workers[:]:
                 worker.kill(), worker.wait(), workers.remove(worker)
     while len(workers) < wanted:
@@ -75,13 +76,16 @@ from scaling_kit.cluster.runner import run
 folder = Path(sys.argv[1])
 master = [sys.executable, "-c", (folder / "master.py").read_text()]
 workers = Workers(count=2, option="--workers", reload_failed="reload aborted", reload_seconds=5)
+telling = replace(
+    workers, reload_failed="never said", reload_outcome=lambda pid: folder / f"{pid}.reload")
 sleep = ["sh", "-c", "echo hello from $0; exec sleep 1000", "sleeper"]
 with run_folder.held(folder):
     run(
         [
             Process(name="web", command=master, workers=workers, folder=folder),
-            Process(name="teller", command=master, folder=folder, environment={"TELLS": ""}, workers=replace(
-                workers, reload_failed="never said", reload_outcome=lambda pid: folder / f"{pid}.reload")),
+            Process(name="teller", command=master, folder=folder, environment={"TELLS": ""}, workers=telling),
+            Process(name="lingerer", command=master, folder=folder, environment={"TELLS": "", "LINGERS": "0.5"},
+                    workers=telling),
             Process(name="sleeper", command=sleep),
             Process(name="ticker", command=sleep, group="ticker"),
             Process(name="step", command=["true"], once=True),
@@ -258,6 +262,11 @@ def test_master_that_tells_how_its_reload_went__is_believed(host: Host) -> None:
     assert refused["reason"] == "teller: the old workers stay: broken release"
 
 
+def test_reload_that_is_done_while_old_workers_finish__is_done(host: Host) -> None:
+    done = host.ask("reload", ["lingerer"])
+    assert done["done"] == {"lingerer": "reloaded, 2 new workers, 2 old ones still finish their work"}
+
+
 def test_reload_of_what_cannot_be_reloaded__is_refused(host: Host) -> None:
     assert host.ask("reload", ["sleeper"])["code"] == "not_reloadable"
 
@@ -295,7 +304,7 @@ def test_unknown_name__nearest_one_is_told(host: Host, verb: str) -> None:
 
 
 def test_unknown_name_to_scale__what_can_be_scaled_is_told(host: Host) -> None:
-    with pytest.raises(CommandError, match="'sleeper' is no name here: there are web, teller, ticker, twin"):
+    with pytest.raises(CommandError, match="'sleeper' is no name here: there are web, teller, lingerer, ticker, twin"):
         run_command("scale", "sleeper=2")
 
 
