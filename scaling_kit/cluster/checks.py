@@ -50,8 +50,6 @@ def check_ready_requires(**_: Any) -> list[CheckMessage]:
 @register("scaling_kit")
 def check_processes(**_: Any) -> list[CheckMessage]:
     """E005: SCALING_KIT_CLUSTER_PROCESSES has a wrong count, an unknown name or option, no command."""
-    if not isinstance(settings.PROCESSES, dict):  # scaling_kit.E002
-        return []
     return [
         Error(f"SCALING_KIT_CLUSTER_PROCESSES: {problem}", hint=hint, id="scaling_kit_cluster.E005")
         for problem, hint in wanted.problems()

@@ -50,6 +50,9 @@ def others() -> dict[str, Wanted]:
 
 def problems() -> Iterator[tuple[str, str]]:
     """What is wrong with the setting, and what to do about it."""
+    if not isinstance(settings.PROCESSES, dict):
+        yield f"{settings.PROCESSES!r} is no dictionary.", "Give numbers of processes, or dictionaries, by name."
+        return
     for name, entry in settings.PROCESSES.items():
         given = _given(entry)
         if given is None:

@@ -186,6 +186,22 @@ def test_detached__returns_when_ready_and_stops_by_order(valkey: None, tmp_path:
     assert_gone(processes, within_seconds=2)
 
 
+def test_wrong_settings__are_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "wrong.py").write_text(f"from {SITE} import *\nSCALING_KIT_CLUSTER_PROCESSES = {{'wbe': 2}}\n")
+    done = subprocess.run(
+        command(tmp_path, "up"),
+        cwd=ROOT,
+        env=environment(tmp_path, "wrong") | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "'wbe' is none of web, websocket, workers, scheduler, and has no command. Did you mean 'web'?" in done.stderr
+
+
 SITE = "tests.projects.site.settings"
 NOTHING_BUT_WEB = ("--web=1", "--websocket=0", "--workers=0", "--schedulers=0")
 
