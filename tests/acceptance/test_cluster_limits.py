@@ -66,7 +66,8 @@ def test_settings__say_what_runs_and_how(site: Host) -> None:
         *("mailer.1", "mailer.2", "broken"),
     }
     assert described["web"]["workers"] == described["workers"]["workers"] == 1
-    assert "900000000" in described["workers"]["command"]
+    assert "--memory-max-mb 900" in " ".join(described["web"]["command"])
+    assert "--max-memory 900000000" in " ".join(described["workers"]["command"])
     assert described["scheduler.1"]["memory_max_mb"] == 900
 
 

@@ -9,7 +9,7 @@ GROW = "import os, time; print('hello from', os.environ['CLUSTER_PROCESS'], os.e
 GROW += "held = bytearray(80_000_000 if os.path.exists('grow') else 0); time.sleep(1000)"
 
 SCALING_KIT_CLUSTER_PROCESSES = {
-    "web": 1,
+    "web": {"count": 1, "memory_max_mb": 900},
     "websocket": 0,
     "workers": {"count": 1, "memory_max_mb": 900},
     "scheduler": {"count": 2, "memory_max_mb": 900},
