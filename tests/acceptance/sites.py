@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import psutil
@@ -25,6 +26,7 @@ from scaling_kit.cluster import run_folder
 from scaling_kit.testing import wait_until
 
 ROOT = Path(__file__).parents[2]
+SETTINGS = "tests.projects.site.settings"
 
 
 @dataclass
@@ -66,18 +68,21 @@ class Site:
         wait_until(lambda: self.pid(name) not in (None, killed) and self.is_ready(), what=f"{name} is back")
 
 
+S = TypeVar("S", bound=Site)
+
+
 @contextmanager
-def cluster_up(folder: Path, *options: str) -> Iterator[Site]:
+def cluster_up(folder: Path, *options: str, settings: str = SETTINGS, kind: type[S] = Site) -> Iterator[S]:
     """Started and ready."""
     with (folder / "output").open("wb") as output:
         runner = subprocess.Popen(
             [sys.executable, "-m", "django", "cluster", "up", *options],
             cwd=ROOT,
-            env=environment(folder),
+            env=environment(folder, settings),
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-    site = Site(folder=folder, runner=runner)
+    site = kind(folder=folder, runner=runner)
     try:
         site.wait_until_ready()
         yield site
@@ -86,8 +91,8 @@ def cluster_up(folder: Path, *options: str) -> Iterator[Site]:
         runner.wait(timeout=40)
 
 
-def environment(folder: Path) -> dict[str, str]:
-    return os.environ | {"DJANGO_SETTINGS_MODULE": "tests.projects.site.settings", "RUN_FOLDER": str(folder)}
+def environment(folder: Path, settings: str = SETTINGS) -> dict[str, str]:
+    return os.environ | {"DJANGO_SETTINGS_MODULE": settings, "RUN_FOLDER": str(folder)}
 
 
 @dataclass

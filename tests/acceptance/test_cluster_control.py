@@ -123,7 +123,7 @@ def test_workers_and_schedulers__are_scaled_and_reloaded(site: Site) -> None:
 
 def test_order_through_redis__is_answered_by_the_runner_of_that_host(site: Site) -> None:
     with override_settings(SCALING_KIT_KEY_PREFIX="sk"):
-        client(Purpose.SCRIPT).rpush(key("cluster", "orders", members.host()), "rubbish", "{}")
+        client(Purpose.SCRIPT).rpush(key("cluster", "orders", members.host()), b"\xff", "rubbish", "{}")
         assert orders.give(members.host(), {"verb": "scale", "names": {"web": "2"}})["ok"]
         assert orders.give(members.host(), {"verb": "fly"})["code"] == "unknown_verb"
         with pytest.raises(orders.NoAnswerError, match="No runner of host 'nowhere'"):
