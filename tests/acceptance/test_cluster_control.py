@@ -71,7 +71,7 @@ def test_web_reloaded_under_load__no_request_lost_and_all_is_new(site: Site) -> 
         assert "web: reloaded, 2 new workers" in cluster(site, "reload", "web")
         load.wait_for(50)
     assert load.lost == []
-    assert not old & web_workers(site)
+    wait_until(lambda: not old & web_workers(site), what="the old workers are gone")
 
 
 def test_release_that_cannot_be_imported__reload_fails_with_a_reason_and_the_old_workers_stay(site: Site) -> None:
