@@ -201,7 +201,7 @@ def _gunicorn(
         command=command,
         environment=project_environment(),
         sockets=[listener],
-        is_ready=lambda: answers(listener, "/health/ready"),
+        is_ready=lambda: answers(listener, "/health/started"),
         ready_within_seconds=settings.BOOT_SECONDS,
         after=after,
         stop_within_seconds=settings.DRAIN_SECONDS + settings.GRACEFUL_SECONDS + 5,

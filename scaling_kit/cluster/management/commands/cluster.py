@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from scaling_kit.cluster import asking, describe, logs, scale, startup, status, stop, up
+from scaling_kit.cluster import asking, describe, draining, logs, scale, startup, status, stop, up
 
 
 class Subcommand(Protocol):
@@ -36,6 +36,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "restart": asking.restart,
     "start": asking.start,
     "stop": stop,
+    "drain": draining.drain,
+    "undrain": draining.undrain,
     "startup": startup,
 }
 
