@@ -8,8 +8,8 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
-from scaling_kit.cluster.conf import settings
 from scaling_kit.cluster import project_checks
+from scaling_kit.cluster.conf import settings
 from scaling_kit.cluster.health import PROBES
 from scaling_kit.extras import check_installed
 

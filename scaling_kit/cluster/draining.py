@@ -97,7 +97,7 @@ def _drain(host: str, names: Sequence[str], *, wait: float | None, no_stop: bool
     time.sleep(default_wait if wait is None else wait)
     if served_by_runner:
         return _order(host, "stop", _of_runner(host, names, stopped=False))
-    return {name: "unready, and serves on" for name in names or sorted(roles & set(SERVING))}
+    return dict.fromkeys(names or sorted(roles & set(SERVING)), "unready, and serves on")
 
 
 def _undrain(host: str, names: Sequence[str]) -> dict[str, str]:
@@ -107,7 +107,7 @@ def _undrain(host: str, names: Sequence[str]) -> dict[str, str]:
     roles = _roles(host)
     marks.remove(host, names)
     started = _order(host, "start", _of_runner(host, names, stopped=True)) if found and "runner" in roles else {}
-    return started or {role: "ready again" for role in names or found}
+    return started or dict.fromkeys(names or found, "ready again")
 
 
 def _roles(host: str) -> set[str]:

@@ -1,9 +1,8 @@
 """Is this process well? `live` says that it answers, `ready` whether a balancer should send requests here.
 
-Ready means: what SCALING_KIT_CLUSTER_READY_REQUIRES names is there, and the server is not about to stop and was not
-drained. `started` is the same whether drained or not: for whoever starts processes and waits until they serve. The other
-checks are only reported, since a Redis or an S3 that is away is away for every node, and all of them would leave the
-balancer at once.
+Ready means: what SCALING_KIT_CLUSTER_READY_REQUIRES names is there, and the server is neither about to stop nor
+drained. The other checks are only reported, since a Redis or an S3 that is away is away for every node, and all of
+them would leave the balancer at once. `started` is ready, drained or not: for whoever starts it and waits for it.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class HealthView(APIView):
             shown |= {"draining": why["draining"], "checks": {probe.name: probe.describe() for probe in probes}}
             shown |= _process() | {"hosts": _hosts()}
         status = 200 if is_ready else 503
-        if request.get_preferred_type([HTML, JSON]) == JSON:  # type: ignore[attr-defined]  # of Django's own request
+        if request.get_preferred_type([HTML, JSON]) == JSON:
             response: HttpResponse = JsonResponse(shown, status=status)
         else:
             page = render_to_string("scaling_kit/cluster/health.html", shown | {"word": _word(shown)})

@@ -67,13 +67,13 @@ class Site:
 
 
 @contextmanager
-def cluster_up(folder: Path, *options: str) -> Iterator[Site]:
+def cluster_up(folder: Path, *options: str, **more_environment: str) -> Iterator[Site]:
     """Started and ready."""
     with (folder / "output").open("wb") as output:
         runner = subprocess.Popen(
             [sys.executable, "-m", "django", "cluster", "up", *options],
             cwd=ROOT,
-            env=environment(folder),
+            env=environment(folder) | more_environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )

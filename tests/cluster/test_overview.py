@@ -40,7 +40,7 @@ def status(*arguments: str) -> str:
 def test_overview__members_with_typed_facts() -> None:
     members.Member("web", state="idle").beat()
     [member] = overview()["members"]
-    assert (member["role"], member["info"]) == ("web", {"state": "idle"})
+    assert (member["role"], member["info"]["state"]) == ("web", "idle")
     assert isinstance(member["pid"], int)
     assert isinstance(member["started_at"], float)
 
