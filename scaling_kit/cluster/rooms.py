@@ -41,7 +41,7 @@ def _queues(_label: str, snapshot: Mapping[str, Any], _now: float) -> list[str]:
 
 
 def _schedules(_label: str, snapshot: Mapping[str, Any], now: float) -> list[str]:
-    leader = f"{snapshot['leader']}, epoch {snapshot['epoch']}" if snapshot["leader"] else "none: nothing runs"
+    leads = f"leader {snapshot['leader']}, epoch {snapshot['epoch']}" if snapshot["leader"] else "nobody leads"
     heads = ["schedule", "next in", "last", "runs", "job"]
     rows = [
         [
@@ -54,7 +54,7 @@ def _schedules(_label: str, snapshot: Mapping[str, Any], now: float) -> list[str
         for entry in snapshot["schedules"]
     ]
     unfit = [f"  {one['name']} does not run: {one['reason']}" for one in snapshot["unfit"]]
-    return [f"scheduler: leader {leader}", *(table([heads, *rows]) if rows else []), *unfit]
+    return [f"scheduler: {leads}", *(table([heads, *rows]) if rows else []), *unfit]
 
 
 def _next_in(entry: Mapping[str, Any], now: float) -> str:

@@ -73,7 +73,7 @@ def _summary(seen: dict[str, Any]) -> list[str]:
         return ["no process is running"]
     hosts = len({member["host"] for member in found})
     late = sum(member["late"] for member in found)
-    parts = [f"{len(found)} processes on {hosts} host{'s' * (hosts > 1)}", *([f"{late} late"] if late else [])]
+    parts = [f"{len(found)} process{'es' * (len(found) > 1)} on {hosts} host{'s' * (hosts > 1)}", *([f"{late} late"] if late else [])]
     releases = sorted({member["release"] for member in found})
     parts.append(f"release{'s' * (len(releases) > 1)} {', '.join(release or '(unnamed)' for release in releases)}")
     return ["; ".join(parts), *_drains(seen)]
@@ -124,7 +124,7 @@ def _doing(role: str, info: Mapping[str, str], *, leads: bool) -> str:
 def _apps(seen: dict[str, Any]) -> Iterator[list[str]]:
     for label, report in seen["apps"].items():
         if report["error"]:
-            yield [label, f"  cannot say: {report['error']}"]
+            yield [label, f"  cannot say: {report['error'].splitlines()[0]}"]
         else:
             yield rooms.lines(label, report["snapshot"], now=seen["at"])
 
