@@ -73,7 +73,10 @@ def _summary(seen: dict[str, Any]) -> list[str]:
         return ["no process is running"]
     hosts = len({member["host"] for member in found})
     late = sum(member["late"] for member in found)
-    parts = [f"{len(found)} process{'es' * (len(found) > 1)} on {hosts} host{'s' * (hosts > 1)}", *([f"{late} late"] if late else [])]
+    parts = [
+        f"{len(found)} process{'es' * (len(found) > 1)} on {hosts} host{'s' * (hosts > 1)}",
+        *([f"{late} late"] if late else []),
+    ]
     releases = sorted({member["release"] for member in found})
     parts.append(f"release{'s' * (len(releases) > 1)} {', '.join(release or '(unnamed)' for release in releases)}")
     return ["; ".join(parts), *_drains(seen)]
