@@ -129,17 +129,19 @@ def pid_of(host: str, role: str, *, not_in: Collection[int] = ()) -> int:
     )
 
 
+def command(cluster: Cluster, *arguments: str) -> dict[str, Any]:
+    """For `subprocess`: on a terminal of 80 columns."""
+    return {
+        "args": [sys.executable, "-m", "django", "cluster", "status", *arguments],
+        "cwd": ROOT,
+        "env": environment(cluster.sites["a"].folder) | cluster.environment("a") | {"COLUMNS": "80"},
+        "text": True,
+    }
+
+
 def run_status(cluster: Cluster, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "django", "cluster", "status", *arguments],
-        cwd=ROOT,
-        env=environment(cluster.sites["a"].folder) | cluster.environment("a") | {"COLUMNS": "80"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=True,
-    )
-    return done.stdout
+    done = subprocess.run(**command(cluster, *arguments), capture_output=True, timeout=60, check=True)
+    return str(done.stdout)
 
 
 def test_two_hosts__in_one_view(cluster: Cluster) -> None:
@@ -149,6 +151,18 @@ def test_two_hosts__in_one_view(cluster: Cluster) -> None:
     assert "host b" in text
     assert max(map(len, text.splitlines())) <= 80
     assert len(json.loads(run_status(cluster, "--json"))["members"]) == len(seen())
+
+
+def test_watched__printed_again_until_interrupted(cluster: Cluster) -> None:
+    with subprocess.Popen(**command(cluster, "--watch"), stdout=subprocess.PIPE) as watching:
+        assert watching.stdout is not None
+        for _ in range(2):
+            assert "processes on 2 hosts" in watching.stdout.readline()
+            while watching.stdout.readline().strip() != "counters":
+                pass
+            watching.stdout.readline()
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 0
 
 
 def test_all_kinds_killed_and_some_paused__right_within_15_s(cluster: Cluster) -> None:
