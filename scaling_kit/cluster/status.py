@@ -70,7 +70,7 @@ def as_text(seen: dict[str, Any]) -> str:
 def _summary(seen: dict[str, Any]) -> list[str]:
     found = seen["members"]
     if not found:
-        return ["no process is running"]
+        return ["no process is running", *_drains(seen)]
     hosts = len({member["host"] for member in found})
     late = sum(member["late"] for member in found)
     parts = [
@@ -125,11 +125,13 @@ def _doing(role: str, info: Mapping[str, str], *, leads: bool) -> str:
 
 
 def _apps(seen: dict[str, Any]) -> Iterator[list[str]]:
+    present = {member["id"] for member in seen["members"] if not member["late"]}
+    scene = rooms.Scene(now=seen["at"], processes=present)
     for label, report in seen["apps"].items():
         if report["error"]:
             yield [label, f"  cannot say: {report['error'].splitlines()[0]}"]
         else:
-            yield rooms.lines(label, report["snapshot"], now=seen["at"])
+            yield rooms.lines(label, report["snapshot"], scene)
 
 
 def _snapshot(seen: dict[str, Any], label: str) -> Mapping[str, Any]:
