@@ -39,7 +39,7 @@ def check_ready_requires(**_: Any) -> list[CheckMessage]:
 
 @register("scaling_kit")
 def check_project_checks(**_: Any) -> list[CheckMessage]:
-    """E005: an entry of SCALING_KIT_CLUSTER_CHECKS cannot be made into a check, or has the name of one of ours."""
+    """E010: an entry of SCALING_KIT_CLUSTER_CHECKS cannot be made into a check, or has the name of one of ours."""
     ours = [probe.name for probe in PROBES]
     wrong = {name: f"{name!r} is a check of the kit's own" for name in settings.CHECKS if name in ours}
     for name in settings.CHECKS.keys() - wrong.keys():
@@ -51,7 +51,7 @@ def check_project_checks(**_: Any) -> list[CheckMessage]:
         Error(
             f"SCALING_KIT_CLUSTER_CHECKS[{name!r}] cannot be used: {why}.",
             hint='Name a function or a check of django-health-check: {"mail": "health_check.checks.Mail"}.',
-            id="scaling_kit_cluster.E005",
+            id="scaling_kit_cluster.E010",
         )
         for name, why in sorted(wrong.items())
     ]
