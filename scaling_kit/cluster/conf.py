@@ -26,6 +26,9 @@ class ClusterSettings(conf.Settings, prefix="SCALING_KIT_CLUSTER_"):
     SERVED_BY: bool = False
     # Checks without which /health/ready answers 503; the others are only reported.
     READY_REQUIRES: tuple[str, ...] = ("database", "migrations")
+    # Checks of the project's own: name → dotted path of a function that raises, of a check of django-health-check, or
+    # such a path and its arguments.
+    CHECKS: dict[str, str | tuple[str, dict[str, Any]]] = {}
     # How long /health/ready waits for a check, and how long it believes the last result.
     READY_BUDGET_SECONDS: float = 1.0
     READY_MAX_AGE_SECONDS: float = 1.0

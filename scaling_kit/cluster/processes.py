@@ -122,7 +122,7 @@ def _gunicorn(
         command=command,
         environment={**project_environment(), **wanted.env},
         sockets=[listener],
-        is_ready=lambda: answers(listener, "/health/ready"),
+        is_ready=lambda: answers(listener, "/health/started"),
         ready_within_seconds=settings.BOOT_SECONDS,
         restarts=_restarts(),
         after=after,

@@ -70,13 +70,15 @@ S = TypeVar("S", bound=Site)
 
 
 @contextmanager
-def cluster_up(folder: Path, *options: str, settings: str = SETTINGS, kind: type[S] = Site) -> Iterator[S]:
+def cluster_up(
+    folder: Path, *options: str, settings: str = SETTINGS, kind: type[S] = Site, **more_environment: str
+) -> Iterator[S]:
     """Started and ready."""
     with (folder / "output").open("wb") as output:
         runner = subprocess.Popen(
             [sys.executable, "-m", "django", "cluster", "up", *options],
             cwd=ROOT,
-            env=environment(folder, settings),
+            env=environment(folder, settings) | more_environment,
             stdout=output,
             stderr=subprocess.STDOUT,
         )

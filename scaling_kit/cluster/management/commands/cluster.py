@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from scaling_kit.cluster import asking, describe, logs, monit, scale, startup, status, stop, up
+from scaling_kit.cluster import asking, describe, draining, logs, monit, scale, startup, status, stop, up
 
 
 class Subcommand(Protocol):
@@ -38,6 +38,8 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "start": asking.start,
     "stop": stop,
     "reset": asking.reset,
+    "drain": draining.drain,
+    "undrain": draining.undrain,
     "startup": startup,
 }
 
