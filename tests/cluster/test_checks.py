@@ -1,7 +1,10 @@
+import re
+from pathlib import Path
+
 import pytest
 from django.test import override_settings
 
-from scaling_kit.cluster import checks
+from scaling_kit.cluster import checks, conf
 
 OTHER = "django.middleware.common.CommonMiddleware"
 
@@ -77,3 +80,13 @@ def test_number_too_small__e006(name: str, value: float) -> None:
 def test_numbers_that_are_none__are_left_to_the_check_of_types() -> None:
     with override_settings(SCALING_KIT_CLUSTER_WORKERS="4"):
         assert checks.check_numbers() == []
+
+
+def test_docs__name_every_setting_and_every_code() -> None:
+    docs = Path(__file__).parents[2] / "docs"
+    pages = "".join((docs / name).read_text() for name in ("cluster.md", "runner.md"))
+    codes = re.findall(r"\b[EW]0\d\d\b", Path(checks.__file__).read_text())
+    assert [
+        name for name in conf.ClusterSettings.defaults() if name.removeprefix("SCALING_KIT_CLUSTER_") not in pages
+    ] == []
+    assert [code for code in codes if code not in pages] == []
