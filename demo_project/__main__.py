@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from demo_project import services
-from scaling_kit.cluster import listening, run_folder, up
+from scaling_kit.cluster import listening, processes, run_folder, up
 from scaling_kit.cluster.output import Output
 from scaling_kit.cluster.runner import Process, RunnerError
 
@@ -56,11 +56,13 @@ def run(options: argparse.Namespace, output: Output) -> None:
     arranged = services.arrange(os.environ, folder, output)
     environment = arranged.environment | site_environment(sockets, folder, behind_nginx=nginx is not None)
     os.environ.update(environment)
-    counts = up.Counts(
+    counts = processes.Counts(
         web=options.web, websocket=options.websocket, workers=options.workers, schedulers=options.schedulers
     )
     migrate = once("migrate", "migrate", "--verbosity=1", after=[process.name for process in arranged.processes])
-    site = up.processes(counts, sockets, folder, nginx, s3_endpoint=os.environ["S3_ENDPOINT_URL"], after=[migrate.name])
+    site = processes.processes(
+        counts, sockets, folder, nginx, s3_endpoint=os.environ["S3_ENDPOINT_URL"], after=[migrate.name]
+    )
     seed = [once("seed", "seed_demo", "--url", sockets.url, after=[process.name for process in site])]
     everything = [*arranged.processes, migrate, *site, *(seed if options.seed else [])]
     up.serve(everything, sockets, folder, output, ready=READY, environment=environment)
@@ -83,8 +85,8 @@ def site_environment(sockets: listening.Sockets, folder: Path, *, behind_nginx: 
 def once(name: str, *command: str, after: list[str]) -> Process:
     return Process(
         name=name,
-        command=up.manage(*command),
-        environment=up.project_environment(),
+        command=processes.manage(*command),
+        environment=processes.project_environment(),
         after=after,
         once=True,
         ready_within_seconds=300,

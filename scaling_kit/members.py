@@ -14,6 +14,7 @@ import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from scaling_kit.conf import Settings
@@ -27,7 +28,8 @@ SLOT_SECONDS = 10  # as in the script
 
 
 class MemberSettings(Settings, prefix="SCALING_KIT_MEMBER_"):
-    TTL_SECONDS: float = 15.0
+    # Below 15 s, so that who looks sees the truth within 15 s whatever happened: a beat may be under way when it does.
+    TTL_SECONDS: float = 12.0
     # Shown as the host of this process; defaults to the machine's name.
     HOST: str = ""
 
@@ -51,6 +53,7 @@ class Member:
         self.id = member_id(os.getpid())
         self.started_at = time.time()
         self._info: dict[str, Any] = info
+        self._cpu = _CpuShare()
         self._wake = threading.Event()
         self._stopping = False
         self._thread = threading.Thread(target=self._beat_until_stopped, name="scaling_kit-beat", daemon=True)
@@ -73,7 +76,8 @@ class Member:
     def beat(self) -> None:
         """Register, renew, and hand over the counters. Raises `redis.RedisError`."""
         counted = _take_counts()
-        fields = {**self._facts(), **self._info}
+        watched = {name: read() for name, read in _watched.items()}
+        fields = {**self._facts(), **watched, **self._info}
         flat = [str(item) for pair in fields.items() for item in pair]
         increments = [str(item) for pair in counted.items() for item in pair]
         try:
@@ -95,9 +99,10 @@ class Member:
             "pid": os.getpid(),
             "release": hall.RELEASE,
             "started_at": self.started_at,
-            "beat_at": time.time(),
+            "ttl_seconds": settings.TTL_SECONDS,
             "rss_bytes": rss_bytes(),
             "cpu_seconds": round(time.process_time(), 2),
+            "cpu_percent": round(self._cpu.measure()),
         }
 
     def _beat_until_stopped(self) -> None:
@@ -120,9 +125,25 @@ class Member:
         return True
 
 
+class _CpuShare:
+    """Of one core, in percent, since it was last measured, which is over a second at least."""
+
+    def __init__(self) -> None:
+        self._percent = 0.0
+        self._at, self._seconds = time.monotonic(), time.process_time()
+
+    def measure(self) -> float:
+        now, seconds = time.monotonic(), time.process_time()
+        if now - self._at >= 1.0:
+            self._percent = 100 * (seconds - self._seconds) / (now - self._at)
+            self._at, self._seconds = now, seconds
+        return self._percent
+
+
 _counts: Counter[str] = Counter()
 _counting = threading.Lock()
 _current: Member | None = None
+_watched: dict[str, Callable[[], Any]] = {}
 
 
 def join(role: str, **info: Any) -> Member:
@@ -136,6 +157,11 @@ def join(role: str, **info: Any) -> Member:
 def current() -> Member | None:
     """This process's own entry, or None if it never joined (a shell, a test) or is a fork of one that did."""
     return _current if _current is not None and _current.id == member_id(os.getpid()) else None
+
+
+def watch(name: str, read: Callable[[], Any]) -> None:
+    """Show the others what `read()` says at each beat, under this name. It must be quick, and not raise."""
+    _watched[name] = read
 
 
 def count(name: str, amount: int = 1) -> None:
@@ -171,6 +197,12 @@ def fetch_members() -> list[dict[str, str]]:
         pipeline.hgetall(_record_key(str(member)))
     found = [record for record in pipeline.execute() if record]
     return sorted(found, key=lambda record: (record["host"], record["role"], float(record["started_at"])))
+
+
+def fetch_clock() -> float:
+    """Seconds since 1970 by the clock of Redis, which `beat_at` is in. Raises `redis.RedisError`."""
+    seconds, microseconds = client(Purpose.SCRIPT).time()
+    return float(seconds) + microseconds / 1e6
 
 
 def fetch_totals() -> dict[str, int]:

@@ -6,6 +6,7 @@ redis.call('DEL', KEYS[1])
 for i = 4, first_counter - 1, 2 do
   redis.call('HSET', KEYS[1], ARGV[i], ARGV[i + 1])
 end
+redis.call('HSET', KEYS[1], 'beat_at', string.format('%.3f', now_ms / 1000)) -- the clocks of hosts differ
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 redis.call('ZADD', KEYS[2], now_ms, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now_ms - ARGV[2])

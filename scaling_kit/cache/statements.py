@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from django.apps import apps
 from django.db import models
@@ -17,14 +18,19 @@ from django.db import models
 from scaling_kit.cache.tags import of_table
 
 # Between quotes on both sides it is the name of a column. `FOR UPDATE` locks, `DO UPDATE` belongs to an INSERT.
+# INTO without INSERT is SELECT's, or LOAD DATA's. REPLACE needs no INTO on MySQL; with a parenthesis it is a function.
 _WRITE = (
-    r"(?:(?<!\bFOR )(?<!\bKEY )(?<!\bDO )UPDATE|INSERT|DELETE|MERGE|TRUNCATE|ALTER|DROP|COPY|REFRESH|REPLACE\s+INTO)"
+    r"(?:(?<!\bFOR )(?<!\bKEY )(?<!\bDO )UPDATE|INSERT(?:\s+INTO)?|DELETE|MERGE|TRUNCATE|INTO"
+    r"|ALTER|CREATE|DROP|RENAME|COPY|REFRESH|REPLACE(?!\s*\())"
 )
 _WRITES = re.compile(rf"(?<![\w\"`]){_WRITE}\b|\b{_WRITE}(?![\w\"`])", re.IGNORECASE)
 # As Django spells the statements that write one table and at most read others.
 _TARGET = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) [\"`](\w+)[\"`](?: SET | WHERE | \(|$)", re.IGNORECASE)
-_REMOVES = re.compile(r"\b(?:DELETE|TRUNCATE|MERGE)\b", re.IGNORECASE)
-_ISOLATION = re.compile(r"\s*(?:SET|BEGIN|START)\b.*ISOLATION", re.IGNORECASE | re.DOTALL)
+_REMOVES = re.compile(r"\b(?:DELETE|TRUNCATE|MERGE|REPLACE)\b", re.IGNORECASE)
+_REMOVES_ALL = re.compile(r"\bTRUNCATE\b.*\bCASCADE\b", re.IGNORECASE | re.DOTALL)
+# Wherever it is said: after a comment, in a second statement, by `set_config`.
+_ISOLATION = re.compile(r"\b(?:SET|BEGIN|START|SET_CONFIG)\b.*ISOLATION", re.IGNORECASE | re.DOTALL)
+_ESCAPED_NAME = re.compile(r"U&\"", re.IGNORECASE)
 # What may be put between BEGIN and COMMIT if it is not there already.
 _PLAIN = re.compile(r"\s*(?:WITH|INSERT|UPDATE|DELETE|MERGE|REPLACE)\b", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d][\w$]*")
@@ -54,8 +60,7 @@ def tables() -> list[str]:
 
 
 def _parse(sql: str) -> Statement:
-    words = _words(sql)
-    named = frozenset(table for table, needed in _words_of_tables().items() if needed <= words)
+    named = _named(sql)
     keywords = _WRITES.findall(sql)
     written = _written(sql, named, len(keywords))
     # The words of a write may be those of a text or a comment: then it reads what it names. What surely writes does
@@ -64,12 +69,19 @@ def _parse(sql: str) -> Statement:
     return Statement(
         reads=frozenset(map(of_table, named - written if surely_writes else named)),
         writes=frozenset(map(of_table, written)),
-        isolates=_ISOLATION.match(sql) is not None,
+        isolates=_ISOLATION.search(sql) is not None,
         is_plain_write=_PLAIN.match(sql) is not None and ";" not in sql.rstrip("; \n"),
     )
 
 
 _remembered = functools.lru_cache(maxsize=4096)(_parse)
+
+
+def _named(sql: str) -> frozenset[str]:
+    if _ESCAPED_NAME.search(sql):
+        return frozenset(_words_of_tables())
+    words = _words(sql)
+    return frozenset(table for table, needed in _words_of_tables().items() if needed <= words)
 
 
 def _written(sql: str, named: frozenset[str], keywords: int) -> frozenset[str]:
@@ -78,14 +90,16 @@ def _written(sql: str, named: frozenset[str], keywords: int) -> frozenset[str]:
     target = _TARGET.match(sql)
     if keywords == 1 and target and target[1] in _words_of_tables():
         named = frozenset({target[1]})
-    return _with_dependents(named) if _REMOVES.search(sql) else named
+    if _REMOVES_ALL.search(sql):
+        return _with_children(named, _referrers())
+    return _with_children(named, _dependents()) if _REMOVES.search(sql) else named
 
 
-def _with_dependents(removed: frozenset[str]) -> frozenset[str]:
+def _with_children(removed: frozenset[str], children: dict[str, set[str]]) -> frozenset[str]:
     """The tables too whose rows the database itself removes or changes when rows of `removed` go."""
     found, new = set(removed), set(removed)
     while new:
-        new = {child for table in new for child in _dependents().get(table, ())} - found
+        new = {child for table in new for child in children.get(table, ())} - found
         found |= new
     return frozenset(found)
 
@@ -97,15 +111,24 @@ def _words_of_tables() -> dict[str, frozenset[str]]:
 
 @functools.cache
 def _dependents() -> dict[str, set[str]]:
+    return _tables_by_target(_is_left_to_the_database)
+
+
+@functools.cache
+def _referrers() -> dict[str, set[str]]:
+    return _tables_by_target(lambda _: True)
+
+
+def _tables_by_target(is_meant: Callable[[models.ForeignKey[Any, Any]], bool]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for model in _models():
         for field in model._meta.local_fields:
-            if isinstance(field, models.ForeignKey) and _is_left_to_the_database(field):
+            if isinstance(field, models.ForeignKey) and is_meant(field):
                 found.setdefault(field.related_model._meta.db_table, set()).add(model._meta.db_table)
     return found
 
 
-def _is_left_to_the_database(field: models.ForeignKey[models.Model, models.Model]) -> bool:
+def _is_left_to_the_database(field: models.ForeignKey[Any, Any]) -> bool:
     # Django ≥ 6.1: DB_CASCADE and its like are instances. Before that, a migration may have added the clause.
     on_delete = field.remote_field.on_delete
     return on_delete is models.DO_NOTHING or not hasattr(on_delete, "__code__")
@@ -116,4 +139,5 @@ def _models() -> Iterator[type[models.Model]]:
 
 
 def _words(text: str) -> frozenset[str]:
-    return frozenset(_WORD.findall(text.lower()))
+    # One by one: what `lower()` makes of a Σ depends on what is next to it.
+    return frozenset(word.casefold() for word in _WORD.findall(text))

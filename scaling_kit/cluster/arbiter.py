@@ -120,6 +120,10 @@ class Arbiter(gunicorn.arbiter.Arbiter):  # type: ignore[misc]
         self._forget_outcome()
         super().halt(reason, exit_status)
 
+    def stop(self, graceful: bool = True) -> None:
+        drain.begin()  # or the workers could not tell this from being retired
+        super().stop(graceful)
+
     def handle_term(self) -> None:
         if self._stop_at is not None or not self.cfg.drain:
             super().handle_term()

@@ -49,7 +49,7 @@ def main(task: str, *arguments: str) -> None:
         from scaling_kit.cluster import conf
 
         names = [name.removeprefix(conf.settings.prefix) for name in conf.settings.defaults()]
-        sys.stdout.write(json.dumps({name: getattr(conf.settings, name) for name in names}))
+        sys.stdout.write(json.dumps({name: getattr(conf.settings, name) for name in names}, default=str))
     if task == "forget":
         from scaling_kit import members
 

@@ -16,7 +16,10 @@ from scaling_kit.cluster.conf import settings
 def ask(verb: str, **order: Any) -> dict[str, Any]:
     """The answer of the runner of this host, whatever it is. Raises `CommandError` if there is no runner."""
     folder = Path(settings.RUN_FOLDER).absolute()
-    state = run_folder.read_state(folder)
+    try:
+        state = run_folder.read_state(folder)
+    except PermissionError as error:
+        raise CommandError(f"{folder} is for the user who runs `cluster up` there: {error.strerror}.") from error
     try:
         return control.ask(control.socket_file(folder), {"verb": verb, **order})
     except control.NoRunnerError as error:
@@ -74,3 +77,9 @@ reload = Order(
 )
 restart = Order(verb="restart", HELP="stop and start processes; connections wait meanwhile")
 start = Order(verb="start", HELP="start processes that were stopped")
+reset = Order(
+    verb="reset",
+    HELP="count the starts of processes anew",
+    nargs="*",
+    names_help="web, websocket, workers, scheduler ...; default all",
+)

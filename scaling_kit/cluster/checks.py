@@ -8,11 +8,22 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
+from scaling_kit.cluster import project_checks, wanted
 from scaling_kit.cluster.conf import settings
 from scaling_kit.cluster.health import PROBES
 from scaling_kit.extras import check_installed
 
 MIDDLEWARE = "scaling_kit.cluster.middleware.HealthMiddleware"
+LEAST: dict[str, float] = {
+    "WORKERS": 0,
+    "WEBSOCKET_WORKERS": 0,
+    "MAX_REQUESTS": 0,
+    "MEMORY_MAX_MB": 0,
+    "RESTART_FIRST_SECONDS": 0.01,
+    "RESTART_LASTING_SECONDS": 0,
+    "RESTART_FAILED_STARTS": 1,
+    "MEMORY_LOOK_SECONDS": 0.1,
+}
 
 
 @register("scaling_kit")
@@ -24,7 +35,7 @@ def check_dependencies(**_: Any) -> list[CheckMessage]:
 @register("scaling_kit")
 def check_ready_requires(**_: Any) -> list[CheckMessage]:
     """E004: SCALING_KIT_CLUSTER_READY_REQUIRES names a check that does not exist, so that no node is ever ready."""
-    names = [probe.name for probe in PROBES]
+    names = [*(probe.name for probe in PROBES), *settings.CHECKS]
     return [
         Error(
             f"SCALING_KIT_CLUSTER_READY_REQUIRES names {name!r}, which is not a health check.",
@@ -33,6 +44,49 @@ def check_ready_requires(**_: Any) -> list[CheckMessage]:
         )
         for name in settings.READY_REQUIRES
         if name not in names
+    ]
+
+
+@register("scaling_kit")
+def check_processes(**_: Any) -> list[CheckMessage]:
+    """E005: SCALING_KIT_CLUSTER_PROCESSES has a wrong count, an unknown name or option, no command."""
+    return [
+        Error(f"SCALING_KIT_CLUSTER_PROCESSES: {problem}", hint=hint, id="scaling_kit_cluster.E005")
+        for problem, hint in wanted.problems()
+    ]
+
+
+@register("scaling_kit")
+def check_numbers(**_: Any) -> list[CheckMessage]:
+    """E006: a number that is too small to run with."""
+    return [
+        Error(
+            f"SCALING_KIT_CLUSTER_{name} is {getattr(settings, name)!r}.",
+            hint=f"It must be {minimum} or more.",
+            id="scaling_kit_cluster.E006",
+        )
+        for name, minimum in (LEAST | {"RESTART_LAST_SECONDS": settings.RESTART_FIRST_SECONDS}).items()
+        if _is_less(getattr(settings, name), minimum)
+    ]
+
+
+@register("scaling_kit")
+def check_project_checks(**_: Any) -> list[CheckMessage]:
+    """E010: an entry of SCALING_KIT_CLUSTER_CHECKS cannot be made into a check, or has the name of one of ours."""
+    ours = [probe.name for probe in PROBES]
+    wrong = {name: f"{name!r} is a check of the kit's own" for name in settings.CHECKS if name in ours}
+    for name in settings.CHECKS.keys() - wrong.keys():
+        try:
+            project_checks.Check(name).load()
+        except Exception as error:  # whatever the import of the project's code raises
+            wrong[name] = f"{type(error).__name__}: {error}"
+    return [
+        Error(
+            f"SCALING_KIT_CLUSTER_CHECKS[{name!r}] cannot be used: {why}.",
+            hint='Name a function or a check of django-health-check: {"mail": "health_check.checks.Mail"}.',
+            id="scaling_kit_cluster.E010",
+        )
+        for name, why in sorted(wrong.items())
     ]
 
 
@@ -53,3 +107,8 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
             id=f"scaling_kit_cluster.W00{number}",
         )
     ]
+
+
+def _is_less(value: Any, minimum: Any) -> bool:
+    """False for what are no numbers, which scaling_kit.E002 is about."""
+    return isinstance(value, int | float) and isinstance(minimum, int | float) and value < minimum

@@ -22,12 +22,9 @@ from scaling_kit.cluster.output import Output
 LAUNCH = [sys.executable, "-I", "-S", str(Path(__file__).with_name("launch.py"))]
 
 PROBE_SECONDS = 0.05
-FIRST_BACKOFF_SECONDS = 0.1
-LAST_BACKOFF_SECONDS = 5.0
-# A start that does not last this long, or never gets ready, has failed; so many in a row are a crash loop.
-STABLE_SECONDS = 5.0
-FAILED_STARTS = 5
+LATE_PROBE_SECONDS = 0.5
 LAST_WORDS_SECONDS = 0.1
+SUCCESS = "status 0"
 LEFTOVER_SECONDS = 0.25
 
 
@@ -48,6 +45,22 @@ class Workers:
     """Within which a reload replaces one worker."""
     reload_outcome: Callable[[int], Path] | None = None
     """By its pid: the file that tells how its last reload ended. Without one, a reload is over when all are new."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restarts:
+    """How a process is started again when it has ended: after `first_seconds`, twice that, ... `last_seconds`."""
+
+    first_seconds: float = 0.1
+    last_seconds: float = 5.0
+    lasting_seconds: float = 5.0
+    """A start that does not last this long, or never gets ready, has failed."""
+    failed_starts: int = 5
+    """So many in a row are a crash loop."""
+
+    def pause_seconds(self, failed_starts: int) -> float:
+        doublings = min(max(failed_starts - 1, 0), 10)
+        return min(self.first_seconds * float(2**doublings), self.last_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +88,9 @@ class Process:
     required: bool = True
     """Whether everything is stopped when this one crash-loops, does not get ready, or (once) fails. One that has
     lasted before is tried again instead."""
+    restarts: Restarts = Restarts()
+    memory_max_mb: int = 0
+    """Resident memory of it and its own processes above which the runner restarts it; 0 = never."""
     workers: Workers | None = None
     group: str = ""
     """Of processes that are all alike: the group can be made larger and smaller."""
@@ -135,6 +151,10 @@ class Child:
     def facts(self) -> dict[str, Any]:
         return {"pid": self.pid, "state": self._state, "starts": self._starts, "since": self._since}
 
+    def reset(self) -> None:
+        """Count its starts anew."""
+        self._starts = 1 if self.pid else 0
+
     def begin_again(self) -> None:
         """Forget that it was stopped, for another `keep_running`."""
         self.stopped.clear()
@@ -145,17 +165,17 @@ class Child:
     async def keep_running(self) -> None:
         """Start, and start again, until cancelled. Raises `RunnerError` if a required process cannot be kept."""
         while True:
-            await self._run_to_its_end()
-            self.last_end = self._status()
+            self.last_end = await self._run_to_its_end()
             if self.process.once:
                 return self._finish()
             self.failed_starts = 0 if self._lasted() else self.failed_starts + 1
-            self._change("restarting", status=self._status())
-            if self.failed_starts >= FAILED_STARTS:
+            self._change("restarting", status=self.last_end)
+            restarts = self.process.restarts
+            if self.failed_starts == restarts.failed_starts:
                 self._give_up(
-                    f"ended {FAILED_STARTS} times in a row soon after its start, at last with {self._status()}"
+                    f"ended {self.failed_starts} times in a row soon after its start, at last with {self.last_end}"
                 )
-            await asyncio.sleep(self._backoff_seconds())
+            await asyncio.sleep(restarts.pause_seconds(self.failed_starts))
 
     async def stop(self) -> None:
         """Ask it to stop; kill it, and what is left of its session, when it does not in time."""
@@ -179,10 +199,13 @@ class Child:
         if self._popen and self._popen.poll() is not None:
             self._ended.set()
 
-    async def _run_to_its_end(self) -> None:
-        """Start once and wait for the end."""
-        self._start()
-        readiness = asyncio.create_task(self._become_ready())
+    async def _run_to_its_end(self) -> str:
+        """Start once and wait for the end, which is returned in words."""
+        try:
+            self._start()
+        except OSError as error:  # no memory, too many processes, no such folder: it may be possible later
+            return f"no start: {error}"
+        readiness = asyncio.create_task(self._end_in_time() if self.process.once else self._become_ready())
         ended = asyncio.create_task(self._ended.wait())
         try:
             await asyncio.wait([readiness, ended], return_when=asyncio.FIRST_COMPLETED)
@@ -191,68 +214,82 @@ class Child:
             await ended
             await asyncio.wait([self._relay], timeout=LAST_WORDS_SECONDS)
             self._output.show_kept(self.process.name)
+            return self._status()
         finally:
             readiness.cancel()
             ended.cancel()
 
     def _start(self) -> None:
-        reading, writing = os.pipe()
-        held = [held.fileno() for held in self.process.sockets]
-        descriptors = ",".join(map(str, held))
-        program, *arguments = self.command
+        """Raises OSError."""
         self._ended = asyncio.Event()
         self.ready.clear()
         self._started_at = time.monotonic()
-        self._popen = subprocess.Popen(
-            [
-                *LAUNCH,
-                str(os.getpid()),
-                self.process.user or "",
-                descriptors,
-                shutil.which(program) or program,
-                *arguments,
-            ],
-            env={**os.environ, **self.process.environment},
-            cwd=self.process.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=writing,
-            stderr=subprocess.STDOUT,
-            pass_fds=held,
-            start_new_session=True,
-        )
-        os.close(writing)
+        self._popen = None
+        reading, writing = os.pipe()
+        try:
+            self._popen = self._spawn(writing)
+        except OSError:
+            os.close(reading)
+            raise
+        finally:
+            os.close(writing)
         self._relay = self._in_background(self._output.relay(self.process.name, reading, keep=self.process.quiet))
         self._in_background(self._look_after_session(self._popen.pid, self._ended))
         self._starts += 1
         self._change("starting")
 
+    def _spawn(self, output: int) -> subprocess.Popen[bytes]:
+        program, *arguments = self.command
+        program = shutil.which(program) or program
+        held = [held.fileno() for held in self.process.sockets]
+        descriptors = ",".join(map(str, held))
+        return subprocess.Popen(
+            [*LAUNCH, str(os.getpid()), self.process.user or "", descriptors, program, *arguments],
+            env={**os.environ, **self.process.environment, "CLUSTER_PROCESS": self.name},
+            cwd=self.process.folder,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=held,
+            start_new_session=True,
+        )
+
     async def _become_ready(self) -> None:
         try:
             async with asyncio.timeout(self.process.ready_within_seconds):
-                await (self._ended.wait() if self.process.once else self._probe())
+                await self._probe(PROBE_SECONDS)
         except TimeoutError:
-            self._output.show_kept(self.process.name)
-            self._change("unready")
-            self._give_up(f"not ready within {self.process.ready_within_seconds:.0f} s")
-            return
-        if not self.process.once:
-            self._change("ready")
-            self.ready.set()
+            self._not_in_time()
+            await self._probe(LATE_PROBE_SECONDS)
+        self._change("ready")
+        self.ready.set()
 
-    async def _probe(self) -> None:
+    async def _end_in_time(self) -> None:
+        try:
+            async with asyncio.timeout(self.process.ready_within_seconds):
+                await self._ended.wait()
+        except TimeoutError:
+            self._not_in_time()
+
+    def _not_in_time(self) -> None:
+        self._output.show_kept(self.process.name)
+        self._change("unready")
+        self._give_up(f"not ready within {self.process.ready_within_seconds:.0f} s")
+
+    async def _probe(self, every_seconds: float) -> None:
         while self.process.is_ready and not await asyncio.to_thread(self.process.is_ready):
-            await asyncio.sleep(PROBE_SECONDS)
+            await asyncio.sleep(every_seconds)
 
     def _finish(self) -> None:
-        if self._popen and self._popen.returncode:
-            self._give_up(f"ended with {self._status()}")
+        if self.last_end != SUCCESS:
+            self._give_up(f"ended with {self.last_end}")
         self._has_lasted = True
         self._change("done")
         self.ready.set()
 
     def _lasted(self) -> bool:
         """Did, or does, this start last?"""
-        lasts = self.ready.is_set() and time.monotonic() - self._started_at >= STABLE_SECONDS
+        lasts = self.ready.is_set() and time.monotonic() - self._started_at >= self.process.restarts.lasting_seconds
         self._has_lasted = self._has_lasted or lasts
         return lasts
 
@@ -260,10 +297,6 @@ class Child:
         if self.process.required and not self._has_lasted:
             raise RunnerError(f"{self.process.name}: {reason}; its last lines are above.")
         self._output.event("failed name=%s reason=%r", self.process.name, reason)
-
-    def _backoff_seconds(self) -> float:
-        doublings = min(max(self.failed_starts - 1, 0), 10)
-        return min(FIRST_BACKOFF_SECONDS * float(2**doublings), LAST_BACKOFF_SECONDS)
 
     async def _look_after_session(self, session: int, ended: asyncio.Event) -> None:
         """When the leader has ended, see that the rest does: workers of a killed master finish what they are doing.

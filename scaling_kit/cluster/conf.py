@@ -1,3 +1,5 @@
+from typing import Any
+
 from scaling_kit import conf
 
 
@@ -24,6 +26,9 @@ class ClusterSettings(conf.Settings, prefix="SCALING_KIT_CLUSTER_"):
     SERVED_BY: bool = False
     # Checks without which /health/ready answers 503; the others are only reported.
     READY_REQUIRES: tuple[str, ...] = ("database", "migrations")
+    # Checks of the project's own: name → dotted path of a function that raises, of a check of django-health-check, or
+    # such a path and its arguments.
+    CHECKS: dict[str, str | tuple[str, dict[str, Any]]] = {}
     # How long /health/ready waits for a check, and how long it believes the last result.
     READY_BUDGET_SECONDS: float = 1.0
     READY_MAX_AGE_SECONDS: float = 1.0
@@ -31,6 +36,16 @@ class ClusterSettings(conf.Settings, prefix="SCALING_KIT_CLUSTER_"):
     READY_FAILURES: int = 2
     # Who sends `Authorization: Bearer <token>` may read /metrics/, beside the staff. Empty: nobody.
     METRICS_TOKEN: str = ""
+    # What `cluster up` runs on a host: name → number, or a dictionary; see `wanted`. Its command line overrides it.
+    PROCESSES: dict[str, Any] = {}
+    # A process that ends is started again after FIRST, twice that ... LAST seconds. A start that does not last for
+    # LASTING seconds has failed; so many in a row end the runner, if it never lasted.
+    RESTART_FIRST_SECONDS: float = 0.1
+    RESTART_LAST_SECONDS: float = 5.0
+    RESTART_LASTING_SECONDS: float = 5.0
+    RESTART_FAILED_STARTS: int = 5
+    # How often the runner compares its processes with their `memory_max_mb`.
+    MEMORY_LOOK_SECONDS: float = 10.0
     # Where `cluster up` keeps its state, control sockets and nginx's configuration.
     RUN_FOLDER: str = ".run"
 

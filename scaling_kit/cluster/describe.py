@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as json_module
 import shlex
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.core.management.base import CommandParser, OutputWrapper
@@ -13,6 +13,7 @@ from django.core.management.base import CommandParser, OutputWrapper
 from scaling_kit.cluster.asking import add_json_argument, insist
 
 HELP = "show all that is known of the processes of this host; without a name, a table of them"
+HEADS = ("name", "state", "pid", "workers", "starts", "memory", "cpu")
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -27,7 +28,7 @@ def run(*, names: list[str], json: bool, stdout: OutputWrapper, **_: Any) -> int
     elif names:
         stdout.write("\n\n".join("\n".join(_lines(process)) for process in processes))
     else:
-        stdout.write("\n".join(_table(processes)))
+        stdout.write("\n".join(table([HEADS, *map(_row, processes)])))
     return 0
 
 
@@ -43,12 +44,9 @@ def _lines(process: dict[str, Any]) -> Iterator[str]:
         yield f"{name:<{width}}  {'-' if text in (None, '') else text}"
 
 
-def _table(processes: list[dict[str, Any]]) -> Iterator[str]:
-    heads = ("name", "state", "pid", "workers", "starts", "memory", "cpu")
-    rows = [heads, *(_row(process) for process in processes)]
+def table(rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        yield "  ".join(map(str.ljust, row, widths)).rstrip()
+    return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def _row(process: dict[str, Any]) -> tuple[str, ...]:

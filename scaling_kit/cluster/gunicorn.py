@@ -30,7 +30,7 @@ def _own_folder() -> Path:
 django = aside.settings()
 
 # Threads: measured at three to five times the requests per core of Django under any ASGI server.
-worker_class = "gthread"
+worker_class = "scaling_kit.cluster.thread_worker.ThreadWorker"
 workers = django["WORKERS"] or usable_cores()
 threads = django["THREADS"]
 

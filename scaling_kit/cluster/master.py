@@ -98,7 +98,9 @@ class Reload:
             raise ReloadError(f"the old workers stay: {outcome['reason']}")
         if complaint:
             raise ReloadError(f"the old workers stay: {complaint}")
-        if outcome.get("state") == "running" or left == self._old:
+        # Without a word of it, one that has replaced none is not over. With one, all may still finish their requests.
+        is_unfinished = outcome["state"] == "running" if outcome else bool(left) and left == self._old
+        if is_unfinished:
             raise ReloadError(f"not over within {self.within_seconds:.0f} s, see its log")
         still = f", {len(left)} old ones still finish their work" if left else ""
         return f"reloaded, {self._child.count} new workers{still}"

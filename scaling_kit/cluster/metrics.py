@@ -45,7 +45,7 @@ class _Cluster(Collector):
         totals = members.fetch_totals()
         yield from _of_members(members.fetch_members())
         yield _latency(totals)
-        yield from map(_family, [*_counters(totals), *_of_apps()])
+        yield from map(_family, [*_counters(totals), *of_apps()])
         yield GaugeMetricFamily(
             f"{PREFIX}collect_seconds", "How long it took to collect this.", time.monotonic() - started
         )
@@ -98,7 +98,8 @@ def _counters(totals: Mapping[str, int]) -> Iterator[Metric]:
         yield Metric(name=metric, help="Counted over all processes.", kind="counter", samples=found)
 
 
-def _of_apps() -> Iterator[Metric]:
+def of_apps() -> Iterator[Metric]:
+    """What each installed app says of itself; one that fails says so."""
     for app in apps.get_app_configs():
         path = getattr(app, "cluster_metrics", "")
         try:

@@ -102,7 +102,7 @@ class Taker:
                 try:
                     async with asyncio.timeout(2 * LISTEN_SECONDS):  # for a server that has gone without a word
                         await self._take(connection)
-                except (RedisError, TimeoutError):
+                except (RedisError, TimeoutError, ValueError):  # ValueError: an order that is no text
                     await asyncio.sleep(RETRY_SECONDS)
         finally:
             with suppress(RedisError):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+LOOKS = 20
+LOOK_SECONDS = 0.01
 
 
 class InUseError(Exception):
@@ -19,12 +23,10 @@ class InUseError(Exception):
 def held(folder: Path) -> Iterator[None]:
     """Be the only runner of `folder`. Raises `InUseError` naming the one that is there."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("a+") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with lock_file(folder).open("a+") as lock:
+        if not _lock(lock):
             lock.seek(0)
-            raise InUseError(f"{folder} is in use by the runner with pid {lock.read().strip() or 'unknown'}.") from None
+            raise InUseError(f"{folder} is in use by the runner with pid {lock.read().strip() or 'unknown'}.")
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -46,13 +48,38 @@ def read_state(folder: Path) -> dict[str, Any] | None:
     """`{"runner": pid, "url": ..., "processes": {name: {"pid", "state", "starts"}}}`, or None if nothing runs here."""
     try:
         state: dict[str, Any] = json.loads(state_file(folder).read_text())
-        os.kill(state["runner"], 0)
-    except (FileNotFoundError, ProcessLookupError):
+    except FileNotFoundError:
         return None
-    except PermissionError:
-        pass  # it runs, as another user
-    return state
+    return state if _is_held(folder) else None
 
 
 def state_file(folder: Path) -> Path:
     return folder / "state.json"
+
+
+def lock_file(folder: Path) -> Path:
+    return folder / "lock"
+
+
+def _lock(lock: IO[str]) -> bool:
+    """Take it, unless a runner has it. Whoever looks has it, too, but for a moment."""
+    for _ in range(LOOKS):
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOOK_SECONDS)
+        else:
+            return True
+    return False
+
+
+def _is_held(folder: Path) -> bool:
+    """Does a runner have the lock? A process id would not tell: another process may have it by now."""
+    try:
+        with lock_file(folder).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except BlockingIOError:
+        return True
+    return False

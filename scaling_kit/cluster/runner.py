@@ -17,7 +17,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-from scaling_kit.cluster import control, orders
+from scaling_kit.cluster import control, limits, orders
 from scaling_kit.cluster.child import Child, Process, RunnerError
 from scaling_kit.cluster.guardian import Guard
 from scaling_kit.cluster.output import Output
@@ -32,6 +32,7 @@ def run(
     output: Output | None = None,
     control_socket: Path | None = None,
     as_member: bool = False,
+    memory_look_seconds: float = 10.0,
     on_ready: Callable[[], None] = lambda: None,
     on_change: Callable[[dict[str, Any]], None] = lambda _states: None,
 ) -> None:
@@ -42,7 +43,7 @@ def run(
     been stopped. `as_member`: registers in Redis as others do, and takes orders there too (see orders.py).
     """
     runner = Runner(processes, output=output or Output(), on_ready=on_ready, on_change=on_change)
-    asyncio.run(runner.run(control_socket, as_member=as_member))
+    asyncio.run(runner.run(control_socket, as_member=as_member, memory_look_seconds=memory_look_seconds))
 
 
 class Runner:
@@ -64,17 +65,19 @@ class Runner:
         self._on_change = on_change
         self._guard = Guard()
         self._told_to_stop = asyncio.Event()
+        self._keeps_none = False
         self._tasks = asyncio.TaskGroup()
         self._keeping: dict[str, asyncio.Task[None]] = {}
         self.children = {process.name: self._child(process) for process in processes}
 
-    async def run(self, control_socket: Path | None = None, *, as_member: bool = False) -> None:
+    async def run(self, control_socket: Path | None, *, as_member: bool, memory_look_seconds: float) -> None:
         self._listen_to_signals()
         self._guard.start()
         try:
             async with AsyncExitStack() as doors:
                 verbs = Verbs(self)
                 await doors.enter_async_context(control.serving(control_socket, verbs.answer, self.output))
+                await doors.enter_async_context(limits.kept(self, verbs, look_seconds=memory_look_seconds))
                 if as_member:
                     await doors.enter_async_context(orders.taken(verbs.answer, control_socket=control_socket))
                 await self._keep_running()
@@ -87,7 +90,7 @@ class Runner:
 
     @property
     def is_stopping(self) -> bool:
-        return self._told_to_stop.is_set()
+        return self._told_to_stop.is_set() or self._keeps_none
 
     def is_kept(self, child: Child) -> bool:
         """Is it to run? Otherwise it was stopped, or ran once and has ended."""
@@ -128,17 +131,21 @@ class Runner:
         self._keeping[child.name] = self._tasks.create_task(self._keep_running_one(child))
 
     async def _keep_running(self) -> None:
-        async with self._tasks:
-            for child in list(self.children.values()):
-                self._keep(child)
-            announcing = self._tasks.create_task(self._announce())
-            await self._told_to_stop.wait()
-            for task in (announcing, *self._keeping.values()):
-                task.cancel()
+        try:
+            async with self._tasks:
+                for child in list(self.children.values()):
+                    self._keep(child)
+                announcing = self._tasks.create_task(self._announce())
+                await self._told_to_stop.wait()
+                for task in (announcing, *self._keeping.values()):
+                    task.cancel()
+        finally:
+            self._keeps_none = True
 
     async def _keep_running_one(self, child: Child) -> None:
         for name in child.process.after:
-            await self.children[name].ready.wait()
+            if name in self.children:  # a group may have been made smaller since
+                await self.children[name].ready.wait()
         await child.keep_running()
 
     async def _announce(self) -> None:

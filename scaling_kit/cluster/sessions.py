@@ -16,6 +16,7 @@ PROC = Path("/proc")
 class Seen:
     pid: int
     parent: int
+    session: int
     rss_bytes: int
     cpu_seconds: float
     """Of its own and of its children that have ended."""
@@ -59,6 +60,7 @@ def _members(sessions: Collection[int]) -> Iterator[Seen]:
                 yield Seen(
                     pid=int(stat.parent.name),
                     parent=int(fields[0]),
+                    session=int(fields[2]),
                     rss_bytes=int(fields[20]) * page,
                     cpu_seconds=sum(map(int, fields[10:14])) / ticks,
                 )

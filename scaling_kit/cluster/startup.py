@@ -16,9 +16,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser, OutputWrapper
 
+from scaling_kit.cluster import wanted
 from scaling_kit.cluster.conf import settings
 from scaling_kit.cluster.listening import BACKLOG, HOST, PORT, host_and_port
-from scaling_kit.cluster.up import project_environment
+from scaling_kit.cluster.processes import project_environment
 
 HELP = "print a systemd unit that runs `cluster up` at boot"
 # Longer than `runworkers` lets jobs go on.
@@ -101,8 +102,14 @@ def service_unit(name: str, user: str, environment_file: str | None, bind: tuple
         environment="\n".join(environment),
         up=_command("up", "--bind", _address(bind)),
         reload=_command("reload"),
-        stop_seconds=round(max(settings.DRAIN_SECONDS + settings.GRACEFUL_SECONDS, STOP_SECONDS) + 15),
+        stop_seconds=round(_stop_seconds() + 15),
     )
+
+
+def _stop_seconds() -> float:
+    """Of the slowest process; they stop side by side, but for nginx."""
+    others = [other.stop_seconds for other in wanted.others().values()]
+    return max(settings.DRAIN_SECONDS + settings.GRACEFUL_SECONDS, STOP_SECONDS, *others)
 
 
 def socket_unit(name: str, bind: tuple[str, int]) -> str:

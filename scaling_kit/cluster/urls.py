@@ -1,6 +1,7 @@
 from django.urls import path
 
 from scaling_kit.cluster import views
+from scaling_kit.cluster.health_page import HealthView
 
 app_name = "scaling_kit_cluster"
 urlpatterns = [
@@ -11,5 +12,6 @@ urlpatterns = [
     path("cluster/hosts/", views.HostsView.as_view(), name="hosts"),
     path("cluster/orders/", views.OrdersView.as_view(), name="orders"),
     path("cluster/orders/<slug:order_id>/", views.OrderView.as_view(), name="order"),
+    path("health/", HealthView.as_view(), name="health"),
     path("metrics/", views.MetricsView.as_view(), name="metrics"),
 ]

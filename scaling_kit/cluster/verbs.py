@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
@@ -51,6 +52,7 @@ class Verbs:
             "restart": self._restart,
             "stop": self._stop,
             "start": self._start,
+            "reset": self._reset,
             "down": self._down,
         }
 
@@ -64,6 +66,11 @@ class Verbs:
             self._runner.output.event("order failed order=%r error=%r", order, error)
             return {"ok": False, "code": "internal", "reason": repr(error), "done": {}}
 
+    async def restart(self, child: Child) -> None:
+        """As the order does; not while another one about this process is under way."""
+        with suppress(Refusal), self._alone([child], "restart"):
+            await self._restart_one(child)
+
     def _verb(self, order: dict[str, Any]) -> Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]:
         name = str(order.get("verb"))
         if name not in self._verbs:
@@ -73,10 +80,10 @@ class Verbs:
     # --- looking
 
     async def _list(self, _order: dict[str, Any]) -> dict[str, Any]:
-        return {"processes": [_facts(child) for child in self._runner.children.values()]}
+        return {"processes": [_facts(child, seen) for child, seen in _seen(self._runner.children.values())]}
 
     async def _describe(self, order: dict[str, Any]) -> dict[str, Any]:
-        return {"processes": [_everything(child) for child in self._named(order)]}
+        return {"processes": [_everything(child, seen) for child, seen in _seen(self._named(order))]}
 
     async def _logs(self, order: dict[str, Any]) -> dict[str, Any]:
         names = {child.name for child in self._named(order, RUNNER)}
@@ -161,6 +168,12 @@ class Verbs:
             return f"was {child.state} already"
         self._runner.start(child)
         return f"started, pid {await self._until_ready(child)}"
+
+    async def _reset(self, order: dict[str, Any]) -> dict[str, Any]:
+        named = self._named(order)
+        for child in named:
+            child.reset()
+        return {"done": {child.name: "starts are counted anew" for child in named}}
 
     async def _down(self, _order: dict[str, Any]) -> dict[str, Any]:
         running = [child.name for child in self._runner.children.values() if self._runner.is_kept(child)]
@@ -279,8 +292,16 @@ def _free_name(group: str, taken: dict[str, Child]) -> str:
     return f"{group}.{number}"
 
 
-def _facts(child: Child) -> dict[str, Any]:
-    seen = sessions.members(child.sessions)
+def _seen(children: Collection[Child]) -> list[tuple[Child, list[sessions.Seen]]]:
+    """Each with the living processes of its sessions."""
+    of_child = {session: child.name for child in children for session in child.sessions}
+    found: dict[str, list[sessions.Seen]] = defaultdict(list)
+    for seen in sessions.members(of_child.keys()):  # one look at all, which takes milliseconds
+        found[of_child[seen.session]].append(seen)
+    return [(child, found[child.name]) for child in children]
+
+
+def _facts(child: Child, seen: Sequence[sessions.Seen]) -> dict[str, Any]:
     return {
         "name": child.name,
         **child.facts(),
@@ -290,10 +311,10 @@ def _facts(child: Child) -> dict[str, Any]:
     }
 
 
-def _everything(child: Child) -> dict[str, Any]:
+def _everything(child: Child, seen: Sequence[sessions.Seen]) -> dict[str, Any]:
     process = child.process
-    return _facts(child) | {
-        "pids": sorted(each.pid for each in sessions.members(child.sessions)),
+    return _facts(child, seen) | {
+        "pids": sorted(each.pid for each in seen),
         "last_end": child.last_end or None,
         "failed_starts": child.failed_starts,
         "command": child.command,
@@ -304,6 +325,8 @@ def _everything(child: Child) -> dict[str, Any]:
         "after": list(process.after),
         "once": process.once,
         "required": process.required,
+        "memory_max_mb": process.memory_max_mb or None,
+        "restarts": asdict(process.restarts),
         "stop_signal": process.stop_signal.name,
         "stop_within_seconds": process.stop_within_seconds,
         "ready_within_seconds": process.ready_within_seconds,

@@ -7,6 +7,7 @@ class RealtimeConfig(AppConfig):
     verbose_name = "Realtime"
     default_auto_field = "django.db.models.BigAutoField"
     cluster_status = "scaling_kit.realtime.status.snapshot"
+    cluster_metrics = "scaling_kit.realtime.metrics.collect"
 
     def ready(self) -> None:
         from scaling_kit.realtime import checks  # noqa: F401  (importing registers the checks)

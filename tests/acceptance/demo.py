@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -76,10 +75,11 @@ class Demo:
         return psutil.Process(self._process.pid).children(recursive=True)
 
     def run_python(self, script: str, *, stdin: str = "") -> str:
-        """Run a script in a process of its own with the demo's settings; return what it printed."""
+        """Run a script as a person would in another terminal; return what it printed."""
+        mine = {"DJANGO_SETTINGS_MODULE": "demo_project.settings", "DEMO_RUN_FOLDER": str(self.folder)}
         done = subprocess.run(
             [sys.executable, "manage.py", "shell", "--no-startup", "-v", "0", "-c", script],
-            cwd=REPOSITORY, env={**self._environment, **self.environment()}, input=stdin,
+            cwd=REPOSITORY, env={**self._environment, **mine}, input=stdin,
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -93,11 +93,6 @@ class Demo:
         rows = [line.strip("()").split(", ") for line in self.run_python(script).splitlines()]
         found = [Tick(at=int(tick.strip("'").rpartition("-")[2]), runs=int(runs)) for tick, runs in rows]
         return sorted(found, key=lambda tick: tick.at)
-
-    def environment(self) -> Mapping[str, str]:
-        """What the demo's processes have in their environment."""
-        state: dict[str, dict[str, str]] = json.loads((self.folder / "state.json").read_text())
-        return state["environment"]
 
     def _announced(self) -> bool:
         assert self._process is not None

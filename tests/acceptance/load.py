@@ -59,7 +59,7 @@ class OpenLoad:
 
     @property
     def pids(self) -> set[int]:
-        return {int(request.body) for request in self.requests if not request.is_lost}
+        return {int(request.body.split()[0]) for request in self.requests if not request.is_lost}
 
     def wait_for(self, more: int) -> None:
         target = len(self.requests) + more

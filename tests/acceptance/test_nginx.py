@@ -1,10 +1,8 @@
 """What nginx passes to S3, with a real nginx and an S3 server that checks signatures."""
 
-import subprocess
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import boto3
@@ -12,26 +10,11 @@ import pytest
 from botocore.config import Config
 
 from scaling_kit.cluster import nginx
-from scaling_kit.embedded import accepts, free_port
-from scaling_kit.testing import die_with_parent, wait_until
+from scaling_kit.embedded import free_port
 from tests import settings as test_settings
+from tests.acceptance.front import needs_nginx, served
 
-PROGRAM = nginx.binary()
-pytestmark = pytest.mark.skipif(PROGRAM is None, reason="no nginx")
-
-
-@contextmanager
-def served(front: nginx.Front) -> Iterator[str]:
-    assert PROGRAM
-    configuration = front.folder / "nginx.conf"
-    configuration.write_text(nginx.render(front))
-    process = subprocess.Popen(nginx.command(PROGRAM, configuration), preexec_fn=die_with_parent)
-    try:
-        wait_until(lambda: accepts(int(front.listen.rpartition(":")[2])), what="nginx listens")
-        yield f"http://{front.listen}"
-    finally:
-        process.terminate()
-        process.wait(timeout=10)
+pytestmark = needs_nginx
 
 
 @pytest.fixture

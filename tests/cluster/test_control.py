@@ -54,6 +54,7 @@ while True:
             if pathlib.Path("broken").exists():
                 print("reload aborted reason=broken", flush=True)
                 continue
+            time.sleep(float(os.environ.get("LINGERS", 0)))
             for worker in workers[:]:
                 worker.kill(), worker.wait(), workers.remove(worker)
     while len(workers) < wanted:
@@ -75,16 +76,21 @@ from scaling_kit.cluster.runner import run
 folder = Path(sys.argv[1])
 master = [sys.executable, "-c", (folder / "master.py").read_text()]
 workers = Workers(count=2, option="--workers", reload_failed="reload aborted", reload_seconds=5)
+telling = replace(
+    workers, reload_failed="never said", reload_outcome=lambda pid: folder / f"{pid}.reload")
 sleep = ["sh", "-c", "echo hello from $0; exec sleep 1000", "sleeper"]
 with run_folder.held(folder):
     run(
         [
             Process(name="web", command=master, workers=workers, folder=folder),
-            Process(name="teller", command=master, folder=folder, environment={"TELLS": ""}, workers=replace(
-                workers, reload_failed="never said", reload_outcome=lambda pid: folder / f"{pid}.reload")),
+            Process(name="teller", command=master, folder=folder, environment={"TELLS": ""}, workers=telling),
+            Process(name="lingerer", command=master, folder=folder, environment={"TELLS": "", "LINGERS": "0.5"},
+                    workers=telling),
             Process(name="sleeper", command=sleep),
             Process(name="ticker", command=sleep, group="ticker"),
             Process(name="step", command=["true"], once=True),
+            *(Process(name=f"twin.{number}", command=sleep, group="twin") for number in (1, 2)),
+            Process(name="last", command=["true"], once=True, after=["twin.1", "twin.2"]),
             Process(name="brittle", command=["sh", "-c", "test ! -e broken && exec sleep 1000"], folder=folder,
                     required=False, is_ready=lambda: not (folder / "broken").exists()),
         ],
@@ -217,6 +223,11 @@ def test_group_with_a_stopped_one__is_made_smaller(host: Host) -> None:
     assert host.ask("scale", {"ticker": "1"})["done"] == {"ticker": "scaled from 2 to 1"}
 
 
+def test_what_waits_for_a_group__does_not_wait_for_one_that_was_removed(host: Host) -> None:
+    host.ask("scale", {"twin": "1"})
+    assert host.ask("restart", ["last"])["ok"]
+
+
 def test_stopped_process__is_scaled_from_its_next_start_on(host: Host) -> None:
     host.ask("stop", ["web"])
     assert host.ask("reload", ["web"])["reason"] == "web: it does not run: its state is 'stopped'"
@@ -249,6 +260,11 @@ def test_master_that_tells_how_its_reload_went__is_believed(host: Host) -> None:
     refused = host.ask("reload", ["teller"])
     assert refused["code"] == "reload_failed"
     assert refused["reason"] == "teller: the old workers stay: broken release"
+
+
+def test_reload_that_is_done_while_old_workers_finish__is_done(host: Host) -> None:
+    done = host.ask("reload", ["lingerer"])
+    assert done["done"] == {"lingerer": "reloaded, 2 new workers, 2 old ones still finish their work"}
 
 
 def test_reload_of_what_cannot_be_reloaded__is_refused(host: Host) -> None:
@@ -288,7 +304,7 @@ def test_unknown_name__nearest_one_is_told(host: Host, verb: str) -> None:
 
 
 def test_unknown_name_to_scale__what_can_be_scaled_is_told(host: Host) -> None:
-    with pytest.raises(CommandError, match="'sleeper' is no name here: there are web, teller, ticker"):
+    with pytest.raises(CommandError, match="'sleeper' is no name here: there are web, teller, lingerer, ticker, twin"):
         run_command("scale", "sleeper=2")
 
 

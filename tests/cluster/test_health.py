@@ -76,6 +76,26 @@ def test_check_that_hangs__is_not_waited_for_and_fails() -> None:
     wait_until(lambda: ask(probe))
 
 
+@no_waiting
+@override_settings(SCALING_KIT_CLUSTER_READY_BUDGET_SECONDS=0.02)
+def test_check_that_never_returns__another_one_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "ABANDON_SECONDS", 0.2)
+    never, calls = threading.Event(), []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) == 1:
+            never.wait()
+            failing()
+
+    probe = Probe("database", check)
+    assert not ask(probe)
+    wait_until(lambda: ask(probe))
+    never.set()
+    assert len(calls) >= 2
+    assert ask(probe)  # whatever the first one says at last
+
+
 def test_asked_often__checks_once() -> None:
     calls: list[int] = []
     probe = Probe("redis", lambda: calls.append(1))

@@ -10,9 +10,13 @@ from django.test import override_settings
 from rest_framework.test import APIRequestFactory, force_authenticate
 
 from scaling_kit import members
+from scaling_kit.cluster import marks
 from scaling_kit.cluster.overview import overview
 from scaling_kit.cluster.views import OverviewView
 from scaling_kit.embedded import free_port
+from scaling_kit.lease import Lease
+from scaling_kit.redis import Purpose, client
+from scaling_kit.testing import wait_until
 
 away = override_settings(SCALING_KIT_REDIS_URL=f"redis://127.0.0.1:{free_port()}/0")
 
@@ -40,7 +44,7 @@ def status(*arguments: str) -> str:
 def test_overview__members_with_typed_facts() -> None:
     members.Member("web", state="idle").beat()
     [member] = overview()["members"]
-    assert (member["role"], member["info"]) == ("web", {"state": "idle"})
+    assert (member["role"], member["info"]["state"]) == ("web", "idle")
     assert isinstance(member["pid"], int)
     assert isinstance(member["started_at"], float)
 
@@ -57,6 +61,38 @@ def test_status__for_eyes(reporting: None) -> None:
     assert f"host {members.host()}" in text
     assert "waiting  3" in text
     assert "cannot say: LookupError: no such queue" in text
+
+
+def test_status__leader_that_died_and_still_has_the_lease() -> None:
+    Lease("scaling_kit_scheduler", client=client(Purpose.SCRIPT), owner=members.member_id(1)).hold()
+    assert "not seen: another follows" in status()
+
+
+@override_settings(SCALING_KIT_MEMBER_TTL_SECONDS=0.6)
+def test_member_whose_beat_is_overdue__late() -> None:
+    members.Member("web").beat()
+    assert not overview()["members"][0]["late"]
+    wait_until(lambda: overview()["members"][0]["late"])
+    assert "late: paused?" in status()
+
+
+def test_clock_of_another_host__does_not_make_it_late() -> None:
+    member = members.Member("web")
+    member.started_at += 3600
+    member.beat()
+    [found] = overview()["members"]
+    assert not found["late"]
+    assert found["beat_age_seconds"] < 1
+
+
+def test_drained_hosts__are_listed() -> None:
+    marks.put("b", ["web"])
+    marks.put("a")
+    assert [(drain["host"], drain["role"]) for drain in overview()["drains"]] == [("a", "*"), ("b", "web")]
+    assert "drained: all of a" in status()
+    marks.remove("a")
+    marks.remove("b", ["web"])
+    assert overview()["drains"] == []
 
 
 def test_status__nothing_running() -> None:

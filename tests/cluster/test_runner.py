@@ -1,6 +1,8 @@
 import io
 import os
 import signal
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -66,10 +68,42 @@ def test_optional_step_that_fails__lets_the_others_run() -> None:
     assert "failed name=step" in run_until_ready(shell("step", "exit 3", once=True, required=False))
 
 
+def test_optional_process_that_cannot_be_started__lets_the_others_run(tmp_path: Path) -> None:
+    nowhere = shell("nowhere", "true", folder=tmp_path / "gone", required=False, is_ready=lambda: True)
+    written = io.StringIO()
+    stopping = shell("stopping", f"sleep 0.5; kill {os.getpid()}; exec sleep 1000")
+    run([nowhere, stopping], output=Output(written))
+    assert written.getvalue().count('restarting name=nowhere pid=None status="no start: [Errno 2]') >= 2
+
+
 def test_process_that_never_gets_ready__is_named() -> None:
     never = shell("never", "exec sleep 1000", is_ready=lambda: False, ready_within_seconds=0.2)
     with pytest.raises(RunnerError, match="never: not ready within"):
         run([never], output=Output(io.StringIO()))
+
+
+def test_optional_process_that_is_ready_too_late__is_ready_all_the_same(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    late = shell(
+        "late",
+        f"sleep 0.3; touch {ready}; exec sleep 1000",
+        is_ready=ready.exists,
+        ready_within_seconds=0.1,
+        required=False,
+    )
+    written = run_until_ready(late)
+    assert written.index("unready name=late") < written.index(" ready name=late")
+
+
+def test_full_disk_under_the_output__stops_nothing() -> None:
+    with Path("/dev/full").open("w") as full:
+        run(
+            [shell("talker", "echo out; exec sleep 1000")],
+            output=Output(full),
+            on_ready=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        )
+        with suppress(OSError):
+            full.close()
 
 
 def test_process_that_ignores_the_signal__is_killed_with_its_children(tmp_path: Path) -> None:
@@ -115,10 +149,34 @@ def test_run_folder__has_one_runner(tmp_path: Path) -> None:
 
 
 def test_state_of_a_runner_that_was_killed__is_not_believed(tmp_path: Path) -> None:
+    """Even if another process has its pid meanwhile, as is likely after a boot."""
+    with run_folder.held(tmp_path):
+        run_folder.write_state(tmp_path, {"runner": os.getpid()})
+        assert run_folder.read_state(tmp_path) == {"runner": os.getpid()}
     run_folder.write_state(tmp_path, {"runner": os.getpid()})
-    assert run_folder.read_state(tmp_path) == {"runner": os.getpid()}
-    run_folder.write_state(tmp_path, {"runner": 2**22 + 1})  # beyond the largest pid of Linux
     assert run_folder.read_state(tmp_path) is None
+
+
+def test_run_folder_that_others_look_into__can_be_held(tmp_path: Path) -> None:
+    run_folder.write_state(tmp_path, {"runner": 1})
+    (tmp_path / "lock").touch()
+    looking = threading.Event()
+
+    def look() -> None:
+        while not looking.is_set():
+            run_folder.read_state(tmp_path)
+
+    onlookers = [threading.Thread(target=look) for _ in range(3)]
+    for onlooker in onlookers:
+        onlooker.start()
+    try:
+        for _ in range(100):
+            with run_folder.held(tmp_path):
+                run_folder.write_state(tmp_path, {"runner": 1})
+    finally:
+        looking.set()
+        for onlooker in onlookers:
+            onlooker.join()
 
 
 def filled(file: Path) -> bool:

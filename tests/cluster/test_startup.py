@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import call_command
@@ -47,6 +48,11 @@ def test_service__runs_this_project_as_this_user() -> None:
     assert service["ExecStart"] == f"{sys.executable} -m django cluster up --bind 0.0.0.0:80"
     assert service["ExecReload"] == f"{sys.executable} -m django cluster reload"
     assert "Environment=DJANGO_SETTINGS_MODULE=tests.settings" in unit()
+
+
+def test_service__is_given_the_time_that_its_slowest_process_has_to_stop(settings: Any) -> None:
+    settings.SCALING_KIT_CLUSTER_PROCESSES = {"mailer": {"command": ["x"], "stop_seconds": 100}}
+    assert parsed(unit())["Service"]["TimeoutStopSec"] == "115"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from scaling_kit.cluster import asking, describe, logs, scale, startup, status, stop, up
+from scaling_kit.cluster import asking, describe, draining, logs, monit, scale, startup, status, stop, up
 
 
 class Subcommand(Protocol):
@@ -31,11 +31,15 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "up": up,
     "describe": describe,
     "logs": logs,
+    "monit": monit,
     "scale": scale,
     "reload": asking.reload,
     "restart": asking.restart,
     "start": asking.start,
     "stop": stop,
+    "reset": asking.reset,
+    "drain": draining.drain,
+    "undrain": draining.undrain,
     "startup": startup,
 }
 
