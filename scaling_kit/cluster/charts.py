@@ -197,7 +197,7 @@ def _chart(
         title=title,
         value=NOTHING if now is None else say(now),
         unit=unit if now is not None else "",
-        note=note or (f"at most {say(highest)}{unit}" if known and highest > 0 and not top else ""),
+        note=note or (f"at most {say(max(highest, now or 0))}{unit}" if highest > 0 and not top else ""),
         top=f"{say(edge).removeprefix('≤ ')}{unit}",
         lines=tuple(
             Line(name=line, path=path(column, edge), area=area(column, edge)) for line, column in columns.items()

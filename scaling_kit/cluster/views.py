@@ -17,7 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from scaling_kit import members, staff
-from scaling_kit.cluster import board, charts, metrics, orders, permissions, runners
+from scaling_kit.cluster import board, charts, marks, metrics, orders, permissions, runners
 from scaling_kit.cluster.conf import settings
 from scaling_kit.cluster.overview import overview
 from scaling_kit.cluster.refusals import RefusedError, refused_by_runner
@@ -25,6 +25,8 @@ from scaling_kit.redis import BREAKER_SECONDS, Purpose, RedisError, client
 from scaling_kit.staff import validated
 
 VERBS = ("scale", "reload", "restart", "stop", "start")
+# Of a whole host, and done here: marks in Redis need no runner.
+HOST_VERBS = ("drain", "undrain")
 # A request waits so long for an order to be carried out, then the client asks again: a web process that is reloaded
 # has to finish this very request first.
 TAKEN_WITHIN_SECONDS = 2.0
@@ -91,18 +93,20 @@ class LiveView(ClusterView):
 
 class Order(serializers.Serializer[Any]):
     host = serializers.CharField(max_length=255)
-    verb = serializers.ChoiceField(choices=VERBS)
-    names = serializers.JSONField()
+    verb = serializers.ChoiceField(choices=VERBS + HOST_VERBS)
+    names = serializers.JSONField(required=False)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        """`scale` takes names and numbers, `{"web": "+1"}`; the others a list of names."""
+        """`scale` takes names and numbers, `{"web": "+1"}`; the others a list of names; those of a host nothing."""
+        if attrs["verb"] in HOST_VERBS:
+            return {**attrs, "names": []}
         name = serializers.CharField(max_length=200)
         known: serializers.Field[Any, Any, Any, Any]
         if attrs["verb"] == "scale":
             known = serializers.DictField(child=serializers.CharField(max_length=6), allow_empty=False)
         else:
             known = serializers.ListField(child=name, allow_empty=False, max_length=100)
-        return {**attrs, "names": known.run_validation(attrs["names"])}
+        return {**attrs, "names": known.run_validation(attrs.get("names", []))}
 
 
 class OrdersView(ClusterView):
@@ -111,6 +115,8 @@ class OrdersView(ClusterView):
     def post(self, request: Request) -> Response:
         order = validated(Order, request.data)
         host = order.pop("host")
+        if order["verb"] in HOST_VERBS:
+            return Response({"state": "done", "done": _marked(host, order["verb"])})
         _ensure_runner(host)
         order_id = orders.send(host, order, within_seconds=TAKEN_WITHIN_SECONDS, remember_seconds=REMEMBERED_SECONDS)
         answer = runners.wait_for_answer(order_id, TAKEN_WITHIN_SECONDS)
@@ -150,12 +156,26 @@ def _told(order_id: str, answer: dict[str, Any] | None) -> Response:
     return Response({"id": order_id, "state": "done", "done": answer.get("done", {})})
 
 
+def _marked(host: str, verb: str) -> dict[str, str]:
+    """As `cluster drain --no-stop`: whoever drains here stops with the buttons, when the balancer has noticed."""
+    if verb == "undrain":
+        marks.remove(host)
+        return {host: "ready again"}
+    _ensure_host(host, members.fetch_members())
+    marks.put(host)
+    return {host: "unready, and serves on"}
+
+
 def _ensure_runner(host: str) -> None:
     found = members.fetch_members()
-    if host not in {record["host"] for record in found}:
-        raise RefusedError("host_unknown")
+    _ensure_host(host, found)
     if host not in {record["host"] for record in found if record["role"] == board.RUNNER}:
         raise RefusedError("no_runner")
+
+
+def _ensure_host(host: str, found: list[dict[str, str]]) -> None:
+    if host not in {record["host"] for record in found}:
+        raise RefusedError("host_unknown")
 
 
 def _hosts_with_runner() -> list[str]:

@@ -15,7 +15,7 @@ from django.test import Client, override_settings
 from django.urls import include, path
 
 from scaling_kit import members
-from scaling_kit.cluster import orders, views
+from scaling_kit.cluster import marks, orders, views
 from scaling_kit.cluster.refusals import REFUSALS
 from scaling_kit.redis import Purpose, client
 from scaling_kit.tokens import grants
@@ -236,6 +236,17 @@ def test_host_that_is_not_there__and_one_without_runner(operator: Client) -> Non
     answer = post(operator)
     assert (answer.status_code, answer.json()["code"]) == (409, "no_runner")
     assert "no runner on this host" in answer.json()["detail"]
+
+
+def test_drain__needs_no_runner_and_is_taken_back(operator: Client) -> None:
+    assert post(operator, {"host": HOST, "verb": "drain"}).json()["code"] == "host_unknown"
+    with override_settings(SCALING_KIT_MEMBER_HOST=HOST):
+        members.Member("web").beat()
+    assert post(operator, {"host": HOST, "verb": "drain"}).json()["done"] == {HOST: "unready, and serves on"}
+    assert [(mark.host, mark.role) for mark in marks.fetch()] == [(HOST, marks.EVERYTHING)]
+    assert 'data-verb="undrain"' in operator.get("/cluster/live/").json()["html"]
+    assert post(operator, {"host": HOST, "verb": "undrain"}).status_code == 200
+    assert marks.fetch() == []
 
 
 def test_runner_that_takes_no_orders__nothing_is_done(operator: Client) -> None:

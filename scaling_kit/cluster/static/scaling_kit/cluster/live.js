@@ -86,12 +86,12 @@ export function keepAlive({ root, lately, ask, say, lose, confirmed }) {
     const { host, verb, name, amount, confirm, text, yes } = event.target.closest("button[data-verb]")?.dataset ?? {};
     if (!verb) return;
     if (confirm && !(await confirmed(confirm, text, yes))) return;
-    await give({ host, verb, names: verb === "scale" ? { [name]: amount } : [name] }, name);
+    await give({ host, verb, names: verb === "scale" ? { [name]: amount } : name ? [name] : undefined }, name);
   });
 
   async function give(order, name) {
     const doing = { host: order.host, name };
-    const line = note(`${order.verb} ${name}${order.names[name] ? ` ${order.names[name]}` : ""} on ${order.host}`);
+    const line = note([order.verb, name, order.names?.[name], name ? "on" : "", order.host].filter(Boolean).join(" "));
     under.add(doing);
     markBusy(doing);
     try {
