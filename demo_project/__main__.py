@@ -75,6 +75,7 @@ def site_environment(sockets: listening.Sockets, folder: Path, *, behind_nginx: 
         "DEMO_URL": sockets.url,
         "DEMO_WEBSOCKET_URL": sockets.websocket_url,
         "DEMO_RUN_FOLDER": str(folder),
+        "DEMO_KILL": os.environ.get("DEMO_KILL", "1"),
     }
     if behind_nginx:
         found["S3_PUBLIC_ENDPOINT"] = f"{sockets.url}/s3"

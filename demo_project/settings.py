@@ -106,6 +106,8 @@ SCALING_KIT_CACHE_HEADER = True
 SCALING_KIT_REALTIME_CAN_JOIN = "demo_project.wall.rooms.can_join"
 SCALING_KIT_REALTIME_ORIGINS = CSRF_TRUSTED_ORIGINS
 SCALING_KIT_CLUSTER_SERVED_BY = True
+# Whether the staff may kill processes on the cluster page, to see who takes their place.
+DEMO_KILL = os.environ.get("DEMO_KILL") == "1"
 SCALING_KIT_SCHEDULER_LEASE_SECONDS = float(os.environ.get("SCHEDULER_LEASE_SECONDS", "15"))
 
 REST_FRAMEWORK = {

@@ -1,8 +1,14 @@
+import os
+import signal
+import threading
+from contextlib import suppress
 from typing import Any
 
+from django.conf import settings
 from django.db.models import Count, QuerySet
 from django.shortcuts import get_object_or_404
-from rest_framework import mixins, permissions, serializers, viewsets
+from rest_framework import exceptions, mixins, permissions, serializers, viewsets
+from rest_framework.authentication import BaseAuthentication
 from rest_framework.decorators import action
 from rest_framework.generics import ListAPIView
 from rest_framework.pagination import CursorPagination
@@ -14,10 +20,14 @@ from demo_project.wall.models import Comment, Like, Photo, Pick
 from demo_project.wall.rooms import tell_wall
 from demo_project.wall.serializers import CommentSerializer, PhotoSerializer, PickSerializer
 from demo_project.wall.tasks import process_photo, remove_photo
+from scaling_kit import members
 from scaling_kit.cache import cached_response
-from scaling_kit.cluster.views import OverviewView
+from scaling_kit.cluster import views as cluster_views
+from scaling_kit.cluster.board import Board
+from scaling_kit.cluster.views import LiveView, OverviewView
 from scaling_kit.media.models import Upload
 from scaling_kit.media.views import UploadViewSet
+from scaling_kit.staff import validated
 
 
 def photos() -> QuerySet[Photo]:
@@ -134,3 +144,44 @@ class ClusterView(OverviewView):
     """What runs where. Open to everyone in the demo; a real project leaves it to staff."""
 
     permission_classes = [permissions.AllowAny]
+
+
+class ClusterLiveView(LiveView):
+    """The cluster page as everyone may see it; to those who may give orders, with buttons."""
+
+    permission_classes = [permissions.AllowAny]
+    template_name = "wall/cluster_live.html"
+
+    def get_authenticators(self) -> list[BaseAuthentication]:
+        """By the token alone, which this page sends with its orders too."""
+        return [each() for each in self.authentication_classes]
+
+    def get_context(self, shown: Board) -> dict[str, Any]:
+        context = super().get_context(shown)
+        return context | {"may_kill": context["may_change"] and settings.DEMO_KILL, "hide_links": True}
+
+
+class VictimSerializer(serializers.Serializer):
+    id = serializers.CharField(max_length=300)
+
+
+class KillView(cluster_views.ClusterView):
+    """kill -9 of a process, to see who takes its place. For a demo: only where DEMO_KILL says so."""
+
+    def post(self, request: Request) -> Response:
+        if not settings.DEMO_KILL:
+            raise exceptions.PermissionDenied("DEMO_KILL is off.")
+        victim = validated(VictimSerializer, request.data)["id"]
+        if victim not in {record["id"] for record in members.fetch_members() if record["host"] == members.host()}:
+            raise exceptions.NotFound("No such process is on the host that answers you.")
+        kill(int(victim.rpartition(":")[2]))
+        return Response({"state": "done", "done": {victim: "killed"}})
+
+
+def kill(pid: int) -> None:
+    """Even if it is this one, which answers first."""
+    if pid == os.getpid():
+        threading.Timer(0.3, os.kill, (pid, signal.SIGKILL)).start()
+        return
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)

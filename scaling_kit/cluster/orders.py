@@ -35,18 +35,44 @@ def give(host: str, order: dict[str, Any], *, wait_seconds: float = 30.0) -> dic
 
     An order that nobody takes within `wait_seconds` is never carried out; one that takes longer may be.
     """
-    order_id = uuid.uuid4().hex
-    message = {**order, "id": order_id, "until": time.time() + wait_seconds}
     blocking = client(Purpose.BLOCKING)
-    pipeline = blocking.pipeline()
-    pipeline.rpush(_orders_key(host), json.dumps(message))
-    pipeline.expire(_orders_key(host), round(wait_seconds) + 1)
-    pipeline.execute()
+    order_id = send(host, order, within_seconds=wait_seconds)
     found: Any = blocking.blpop([_answer_key(order_id)], timeout=wait_seconds)
     if found is None:
         raise NoAnswerError(f"No runner of host {host!r} answered {order.get('verb')!r} within {wait_seconds:g} s.")
     answer: dict[str, Any] = json.loads(found[1])
     return answer
+
+
+def send(host: str, order: dict[str, Any], *, within_seconds: float, remember_seconds: int = 0) -> str:
+    """Give an order without waiting; return its id. Later than that it is not taken. Raises `redis.RedisError`."""
+    order_id = uuid.uuid4().hex
+    message = {**order, "id": order_id, "until": time.time() + within_seconds}
+    pipeline = client(Purpose.SCRIPT).pipeline()
+    pipeline.rpush(_orders_key(host), json.dumps(message))
+    pipeline.expire(_orders_key(host), round(within_seconds) + 1)
+    if remember_seconds:
+        pipeline.set(_sent_key(order_id), host, ex=remember_seconds)
+    pipeline.execute()
+    return order_id
+
+
+def fetch_answer(order_id: str) -> dict[str, Any] | None:
+    """The answer to what was sent, for ANSWER_TTL_SECONDS after it came. Raises `redis.RedisError`."""
+    found: Any = client(Purpose.SCRIPT).lindex(_answer_key(order_id), 0)
+    answer: dict[str, Any] | None = json.loads(found) if found else None
+    return answer
+
+
+def was_sent(order_id: str) -> bool:
+    """Is it remembered? Raises `redis.RedisError`."""
+    return bool(client(Purpose.SCRIPT).exists(_sent_key(order_id)))
+
+
+def is_waiting(host: str, order_id: str) -> bool:
+    """Has nobody taken it yet? Raises `redis.RedisError`."""
+    waiting: Any = client(Purpose.SCRIPT).lrange(_orders_key(host), 0, -1)
+    return any(order_id in message for message in waiting)
 
 
 @asynccontextmanager
@@ -123,6 +149,10 @@ def _read(message: str) -> dict[str, Any] | None:
 
 def _orders_key(host: str) -> str:
     return key("cluster", "orders", host)
+
+
+def _sent_key(order_id: str) -> str:
+    return key("cluster", "order", order_id, "sent")
 
 
 def _answer_key(order_id: str) -> str:

@@ -102,8 +102,8 @@ def test_wrong_file__is_refused_with_words(ada: Page, tmp_path: Path) -> None:
 
 def test_cluster_page__shows_every_role(ada: Page, demo: Demo) -> None:
     ada.goto(demo.url + "cluster/")
-    for role in ("web", "websocket", "worker", "scheduler"):
-        expect(ada.locator("#processes h3", has_text=role).first).to_be_visible()
+    for role in ("web", "websocket", "workers", "scheduler"):
+        expect(ada.locator(f"#hosts .group .name:text-is('{role}')")).to_be_visible()
     expect(ada.locator("#schedules")).to_contain_text("photo-of-the-minute")
     expect(ada.locator("#queues")).to_contain_text("default")
     shots(ada, "cluster")

@@ -3,7 +3,7 @@
 const STORE = "photo-wall-session";
 let session = JSON.parse(sessionStorage.getItem(STORE) || "null");
 let refreshing = null;
-let servedBy = () => {};
+const listeners = [];
 
 export class ApiError extends Error {
   constructor(status, body) {
@@ -16,7 +16,7 @@ export class ApiError extends Error {
 
 export const signedIn = () => session !== null;
 export const user = () => session && session.user;
-export const onServedBy = (listener) => { servedBy = listener; };
+export const onServedBy = (listener) => listeners.push(listener);
 
 export async function signIn(username, password) {
   const pair = await send("POST", "/api/token/", { username, password });
@@ -55,7 +55,7 @@ async function send(method, path, body, token) {
   if (token) headers.Authorization = `Bearer ${token}`;
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const response = await fetch(path, { method, headers, body: body === undefined ? undefined : JSON.stringify(body) });
-  servedBy(response.headers.get("X-Served-By"), response.headers.get("X-Cache"));
+  for (const tell of listeners) tell(response.headers.get("X-Served-By"), response.headers.get("X-Cache"));
   const data = response.status === 204 ? null : await response.json().catch(() => ({}));
   if (!response.ok) throw new ApiError(response.status, data);
   return data;
