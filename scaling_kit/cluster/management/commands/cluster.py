@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from scaling_kit.cluster import asking, describe, logs, monit, scale, startup, status, stop, up
+from scaling_kit.cluster import asking, describe, live_command, logs, monit, scale, startup, status, stop, up
 
 
 class Subcommand(Protocol):
@@ -39,6 +39,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "stop": stop,
     "reset": asking.reset,
     "startup": startup,
+    "settings": live_command,
 }
 
 
