@@ -4,6 +4,7 @@ from django.db.models import Count, QuerySet
 from django.shortcuts import get_object_or_404
 from rest_framework import mixins, permissions, serializers, viewsets
 from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.generics import ListAPIView
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
@@ -15,6 +16,7 @@ from demo_project.wall.rooms import tell_wall
 from demo_project.wall.serializers import CommentSerializer, PhotoSerializer, PickSerializer
 from demo_project.wall.tasks import process_photo, remove_photo
 from scaling_kit.cache import cached_response
+from scaling_kit.cluster.live import live
 from scaling_kit.cluster.views import OverviewView
 from scaling_kit.media.models import Upload
 from scaling_kit.media.views import UploadViewSet
@@ -106,6 +108,8 @@ class PhotoViewSet(mixins.RetrieveModelMixin, mixins.DestroyModelMixin, viewsets
 
     @comments.mapping.post
     def add_comment(self, request: Request, pk: str) -> Response:
+        if not live.COMMENTS_OPEN:
+            raise PermissionDenied("Comments are closed for now.", code="comments_closed")
         photo = self.get_object()
         serializer = CommentSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -121,6 +125,9 @@ class PhotoMetadataSerializer(serializers.Serializer):
 
 class PhotoUploadViewSet(UploadViewSet):
     """Upload a photo straight to S3; completing the upload puts it in the hands of a worker."""
+
+    def max_bytes(self) -> int:
+        return int(live.UPLOAD_MAX_MB) * 1024 * 1024
 
     def perform_complete(self, upload: Upload) -> dict[str, Any]:
         metadata = PhotoMetadataSerializer(data={"title": upload.name, **upload.metadata})

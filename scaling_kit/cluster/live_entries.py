@@ -5,12 +5,15 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.exceptions import ImproperlyConfigured, ValidationError
-from django.forms import BooleanField, Field, MultiValueField
+from django.forms import BooleanField, Field
+from django.utils.dateparse import parse_datetime
+from django.utils.timezone import make_aware
 
 APP = "constance"
 TEXT_MAX_BYTES = 64 * 1024
@@ -78,12 +81,15 @@ def parse(entry: Entry, given: Any) -> Any:
         raise ValidationError("This may not be null.")
     if isinstance(given, str) and not _is_storable(given):
         raise ValidationError(f"At most {TEXT_MAX_BYTES} bytes of valid Unicode are allowed.")
+    if isinstance(given, list | dict) and not isinstance(entry.type, str):
+        raise ValidationError(f"Must be of type {entry.type_name}.")
     field = _field(entry.name)
     if isinstance(field, BooleanField):
         return _yes_or_no(given)
-    if isinstance(field, MultiValueField) and isinstance(given, str):
-        given = given.replace("T", " ").split(" ", len(field.fields) - 1)
-    value = field.clean(given)
+    try:
+        value = _moment(given) if entry.type is datetime else field.clean(given)
+    except (TypeError, ValueError, ArithmeticError) as error:  # for what no form sends, Django's fields have no words
+        raise ValidationError(f"Must be of type {entry.type_name}.") from error
     if not entry.fits(value):
         raise ValidationError(f"Must be of type {entry.type_name}.")
     return value
@@ -101,6 +107,19 @@ def _is_storable(text: str) -> bool:
         return len(text.encode()) <= TEXT_MAX_BYTES
     except UnicodeEncodeError:  # half of a surrogate pair
         return False
+
+
+def _moment(given: Any) -> datetime:
+    """Without an offset it is a time of TIME_ZONE."""
+    try:
+        moment = parse_datetime(str(given))
+    except ValueError:  # the 31st of February
+        moment = None
+    if moment is None:
+        raise ValidationError("Must be a moment such as 2030-01-31T12:00:00+00:00.")
+    if django_settings.USE_TZ and moment.tzinfo is None:
+        return make_aware(moment)
+    return moment
 
 
 def _yes_or_no(given: Any) -> bool:

@@ -1,6 +1,5 @@
 """Run-time settings in one process: reading, changing, history, `override`, constance's own ways."""
 
-import asyncio
 import os
 import threading
 from collections.abc import Iterator
@@ -9,6 +8,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from constance import config
 from constance.models import Constance
 from constance.signals import config_updated
@@ -120,7 +120,7 @@ def test_async_code__reads_plainly_and_changes_awaiting() -> None:
         await live.achange("UPLOAD_MAX_MB", 7, by="ada")
         return before, live.UPLOAD_MAX_MB, await config.UPLOAD_MAX_MB
 
-    assert asyncio.run(act()) == (20, 7, 7)
+    assert async_to_sync(act)() == (20, 7, 7)
     assert history() == [(20, 7, "ada")]
 
 
@@ -193,7 +193,7 @@ def test_command__shows_all_changes_one_and_shows_its_history() -> None:
     assert "20 → 5" in run("UPLOAD_MAX_MB", "5")
     assert '"new": 5' in run("UPLOAD_MAX_MB", "--json")
     run("IS_OPEN", "off")
-    run("SALE_BEGINS_AT", "2031-02-03T04:05:00")
+    run("SALE_BEGINS_AT", "2031-02-03T04:05:00Z")
     assert live.IS_OPEN is False
     assert datetime(2031, 2, 3, 4, 5, tzinfo=UTC) == live.SALE_BEGINS_AT
 
