@@ -28,13 +28,14 @@ class Live:
     def __getattr__(self, name: str) -> Any:
         if name in _overridden:
             return _overridden[name]
-        if name.startswith("__"):  # Python's and other libraries' own questions
+        if name.startswith("_"):  # Python's and other libraries' own questions
             raise AttributeError(name)
-        values = live_copy.values()
-        try:
+        values = live_copy.known()
+        if name in values:
             return values[name]
-        except KeyError:
-            raise live_entries.unknown(name) from None
+        if name not in live_entries.entries():
+            raise live_entries.unknown(name)
+        return live_copy.values()[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
         self.change(name, value)

@@ -182,8 +182,14 @@ _copy = Copy()
 _of_the_parent: list[Copy] = []
 
 
+def known() -> dict[str, Any]:
+    """Every setting, or nothing, if this process is not following yet. Asks nobody."""
+    copy = _copy
+    return copy.values if copy.is_followed else {}
+
+
 def values() -> dict[str, Any]:
-    """Every setting. Asks nobody, once this process is following."""
+    """Every setting, after this process has begun to follow."""
     copy = _copy
     if not copy.is_followed:
         copy.start()
