@@ -9,12 +9,14 @@ anyway: for what was changed in the table by hand, or by a process that was kill
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import socket
 import threading
 import time
 import uuid
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connections
@@ -67,9 +69,10 @@ class Copy:
                 self.is_followed = True
 
     def stop(self) -> None:
-        self._stopped.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        if self._thread.is_alive():  # in a fork it is not, and the connection is the parent's
+            self._stopped.set()
+            self._interrupt()
+            self._thread.join(timeout=FIRST_SECONDS)
 
     def load(self, connection: BaseDatabaseWrapper | None = None) -> bool:
         """Read the database, by a connection of our own unless one is given. False if that was not possible.
@@ -163,6 +166,11 @@ class Copy:
             self._seen = _UNKNOWN
             self._stopped.wait(0.05)
 
+    def _interrupt(self) -> None:
+        """End the wait for a message."""
+        with suppress(AttributeError, OSError):  # there is no connection, or not any more
+            self._subscription.connection._sock.shutdown(socket.SHUT_RDWR)
+
     def _unsubscribe(self) -> None:
         if self._subscription is not None:
             try:
@@ -218,7 +226,13 @@ def _begin_anew_in_child() -> None:
     _copy = Copy(_copy.values, _copy.right_at)
 
 
+def _stop_at_exit() -> None:
+    """A thread that is killed at the end of the process may hold a lock of redis-py, for which its `__del__` waits."""
+    _copy.stop()
+
+
 os.register_at_fork(after_in_child=_begin_anew_in_child)
+atexit.register(_stop_at_exit)
 
 
 def _version_key() -> str:

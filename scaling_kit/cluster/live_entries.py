@@ -147,6 +147,8 @@ def _problem(name: Any, options: Any, reserved: list[str]) -> tuple[str, str] | 
     if not isinstance(options, list | tuple) or len(options) not in (2, 3):
         return f"is {options!r}.", 'Give (default, help), or (default, help, type): (20, "Megabytes", int).'
     entry = _entry(name, options)
+    if not isinstance(entry.type, type | str):
+        return f"is of type {entry.type!r}.", "Give a type such as int, or a name in CONSTANCE_ADDITIONAL_FIELDS."
     known = _known_types()
     if entry.type not in known:
         names = ", ".join(sorted(each if isinstance(each, str) else each.__name__ for each in known))

@@ -263,6 +263,15 @@ def test_database_away__the_last_known_value_and_the_default_at_the_start(valkey
             wait_until(lambda: read(old)[0] == 7, timeout_seconds=1.0)
 
 
+def test_process_that_follows__ends_at_once(valkey_of_the_site: Valkey) -> None:
+    with reader(os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"}) as process:
+        assert read(process)[0] == 20
+        time.sleep(0.5)  # it waits for messages now
+        assert process.stdin
+        process.stdin.close()
+        assert process.wait(timeout=5) == 0
+
+
 @contextmanager
 def reader(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
@@ -278,7 +287,7 @@ def reader(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
         yield process
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
 
 
 def read(process: subprocess.Popen[str]) -> tuple[int, float]:

@@ -173,6 +173,7 @@ def test_other_backend__e011() -> None:
         ({"N": (5,)}, "['N'] is (5,)."),
         ({"N": ([], "help")}, "['N'] is of type list."),
         ({"N": (5, "help", "unknown_field")}, "['N'] is of type unknown_field."),
+        ({"N": (5, "help", ["a"])}, "['N'] is of type ['a']."),
         ({"two words": (5, "help")}, "['two words'] cannot be read"),
         ({"change": (5, "help")}, "['change'] cannot be read"),
         ([("N", 5)], "is [('N', 5)]."),
