@@ -274,7 +274,7 @@ def test_process_that_follows__ends_at_once(valkey_of_the_site: Valkey) -> None:
 
 @contextmanager
 def reader(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", READER, settings.SCALING_KIT_KEY_PREFIX],
         cwd=REPOSITORY,
         env=environment,
@@ -282,12 +282,9 @@ def reader(environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         preexec_fn=die_with_parent,
-    )
-    try:
+    ) as process:
         yield process
-    finally:
         process.kill()
-        process.wait()
 
 
 def read(process: subprocess.Popen[str]) -> tuple[int, float]:
