@@ -225,7 +225,8 @@ def test_process_stopped_past_a_change__sees_it_when_it_goes_on(site: Gunicorn) 
 
 
 READER = """
-import sys, time
+import atexit, sys, threading, time
+atexit.register(lambda: print(sorted(thread.name for thread in threading.enumerate())))  # the last one to be called
 import django
 from django.conf import settings
 settings.SCALING_KIT_KEY_PREFIX = sys.argv[1]
@@ -263,12 +264,14 @@ def test_database_away__the_last_known_value_and_the_default_at_the_start(valkey
             wait_until(lambda: read(old)[0] == 7, timeout_seconds=1.0)
 
 
-def test_process_that_follows__ends_at_once(valkey_of_the_site: Valkey) -> None:
+def test_process_ends__its_thread_has_ended_before(valkey_of_the_site: Valkey) -> None:
     with reader(os.environ | {"DJANGO_SETTINGS_MODULE": "tests.settings"}) as process:
         assert read(process)[0] == 20
         time.sleep(0.5)  # it waits for messages now
         assert process.stdin
+        assert process.stdout
         process.stdin.close()
+        assert process.stdout.readline() == "['MainThread']\n"
         assert process.wait(timeout=5) == 0
 
 
