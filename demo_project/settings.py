@@ -32,6 +32,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_rq",
     "channels",
+    "constance",
     "scaling_kit",
     "scaling_kit.tokens",
     "scaling_kit.media",
@@ -65,6 +66,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
+                "constance.context_processors.config",
             ]
         },
     }
@@ -109,6 +111,14 @@ SCALING_KIT_CLUSTER_SERVED_BY = True
 # Whether the staff may kill processes on the cluster page, to see who takes their place.
 DEMO_KILL = os.environ.get("DEMO_KILL") == "1"
 SCALING_KIT_SCHEDULER_LEASE_SECONDS = float(os.environ.get("SCHEDULER_LEASE_SECONDS", "15"))
+
+# What changes while it runs: in the admin, by PATCH cluster/settings/, or `manage.py cluster settings NAME VALUE`.
+CONSTANCE_BACKEND = "scaling_kit.cluster.live_backend.LiveBackend"
+CONSTANCE_CONFIG = {
+    "BANNER": ("", "Shown on every page, if there is one"),
+    "UPLOAD_MAX_MB": (20, "The largest photo, in MB"),
+    "COMMENTS_OPEN": (True, "Visitors may comment on photos"),
+}
 
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["scaling_kit.tokens.authentication.StatelessAuthentication"],

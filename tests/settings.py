@@ -3,6 +3,7 @@
 import os
 import tempfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -49,6 +50,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "django_rq",
     "channels",
+    "constance",
     "scaling_kit",
     "scaling_kit.tokens",
     "scaling_kit.media",
@@ -93,4 +95,12 @@ SIMPLE_JWT = recipes.simple_jwt(SECRET_KEY)
 SESSION_ENGINE = "django.contrib.sessions.backends.cached_db"
 SCALING_KIT_REDIS_URL = REDIS_URL
 REST_FRAMEWORK = {"DEFAULT_AUTHENTICATION_CLASSES": ["scaling_kit.tokens.authentication.StatelessAuthentication"]}
+CONSTANCE_BACKEND = "scaling_kit.cluster.live_backend.LiveBackend"
+CONSTANCE_CONFIG = {
+    "BANNER": ("", "Shown on every page"),
+    "UPLOAD_MAX_MB": (20, "The largest file, in megabytes", int),
+    "IS_OPEN": (True, "A feature flag"),
+    "RATE": (0.5, "A share", float),
+    "SALE_BEGINS_AT": (datetime(2030, 1, 1, tzinfo=UTC), "A moment"),
+}
 SCALING_KIT_MEDIA_BASE_URL = f"{S3.endpoint}/test/"

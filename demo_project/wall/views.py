@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404
 from rest_framework import exceptions, mixins, permissions, serializers, viewsets
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.generics import ListAPIView
 from rest_framework.pagination import CursorPagination
 from rest_framework.request import Request
@@ -24,6 +25,7 @@ from scaling_kit import members
 from scaling_kit.cache import cached_response
 from scaling_kit.cluster import views as cluster_views
 from scaling_kit.cluster.board import Board
+from scaling_kit.cluster.live import live
 from scaling_kit.cluster.views import LiveView, OverviewView
 from scaling_kit.media.models import Upload
 from scaling_kit.media.views import UploadViewSet
@@ -116,6 +118,8 @@ class PhotoViewSet(mixins.RetrieveModelMixin, mixins.DestroyModelMixin, viewsets
 
     @comments.mapping.post
     def add_comment(self, request: Request, pk: str) -> Response:
+        if not live.COMMENTS_OPEN:
+            raise PermissionDenied("Comments are closed for now.", code="comments_closed")
         photo = self.get_object()
         serializer = CommentSerializer(data=request.data)
         serializer.is_valid(raise_exception=True)
@@ -131,6 +135,9 @@ class PhotoMetadataSerializer(serializers.Serializer):
 
 class PhotoUploadViewSet(UploadViewSet):
     """Upload a photo straight to S3; completing the upload puts it in the hands of a worker."""
+
+    def max_bytes(self) -> int:
+        return int(live.UPLOAD_MAX_MB) * 1024 * 1024
 
     def perform_complete(self, upload: Upload) -> dict[str, Any]:
         metadata = PhotoMetadataSerializer(data={"title": upload.name, **upload.metadata})

@@ -8,11 +8,13 @@ from django.conf import settings as django_settings
 from django.core.checks import CheckMessage, Error, register
 from django.core.checks import Warning as CheckWarning
 
-from scaling_kit.cluster import project_checks, wanted
+from scaling_kit.cluster import live_entries, project_checks, wanted
 from scaling_kit.cluster.conf import settings
 from scaling_kit.cluster.health import PROBES
-from scaling_kit.extras import check_installed
+from scaling_kit.cluster.live import Live
+from scaling_kit.extras import check_installed, missing
 
+LIVE_BACKEND = "scaling_kit.cluster.live_backend.LiveBackend"
 MIDDLEWARE = "scaling_kit.cluster.middleware.HealthMiddleware"
 LEAST: dict[str, float] = {
     "WORKERS": 0,
@@ -72,7 +74,7 @@ def check_numbers(**_: Any) -> list[CheckMessage]:
 
 @register("scaling_kit")
 def check_project_checks(**_: Any) -> list[CheckMessage]:
-    """E010: an entry of SCALING_KIT_CLUSTER_CHECKS cannot be made into a check, or has the name of one of ours."""
+    """E007: an entry of SCALING_KIT_CLUSTER_CHECKS cannot be made into a check, or has the name of one of ours."""
     ours = [probe.name for probe in PROBES]
     wrong = {name: f"{name!r} is a check of the kit's own" for name in settings.CHECKS if name in ours}
     for name in settings.CHECKS.keys() - wrong.keys():
@@ -84,9 +86,27 @@ def check_project_checks(**_: Any) -> list[CheckMessage]:
         Error(
             f"SCALING_KIT_CLUSTER_CHECKS[{name!r}] cannot be used: {why}.",
             hint='Name a function or a check of django-health-check: {"mail": "health_check.checks.Mail"}.',
-            id="scaling_kit_cluster.E010",
+            id="scaling_kit_cluster.E007",
         )
         for name, why in sorted(wrong.items())
+    ]
+
+
+@register("scaling_kit")
+def check_live(**_: Any) -> list[CheckMessage]:
+    """E010: run-time settings are declared, and constance is not installed; E011: not kept where all processes see a
+    change; E012: an entry that cannot be read.
+    """
+    if not live_entries.is_on():
+        return _live_is_off() if hasattr(django_settings, "CONSTANCE_CONFIG") else []
+    found: list[CheckMessage] = []
+    backend = getattr(django_settings, "CONSTANCE_BACKEND", "constance.backends.redisd.RedisBackend")
+    if backend != LIVE_BACKEND:
+        message = f"CONSTANCE_BACKEND is {backend!r}: other processes see a change late, and nobody who made it."
+        found.append(Error(message, hint=f"CONSTANCE_BACKEND = {LIVE_BACKEND!r}", id="scaling_kit_cluster.E011"))
+    return found + [
+        Error(f"CONSTANCE_CONFIG{problem}", hint=hint, id="scaling_kit_cluster.E012")
+        for problem, hint in live_entries.problems(dir(Live))
     ]
 
 
@@ -105,6 +125,17 @@ def check_middleware(**_: Any) -> list[CheckMessage]:
             f"{MIDDLEWARE} {problem}.",
             hint=f"MIDDLEWARE = [{MIDDLEWARE!r}, ...]",
             id=f"scaling_kit_cluster.W00{number}",
+        )
+    ]
+
+
+def _live_is_off() -> list[CheckMessage]:
+    hint = "pip install 'scaling-kit[live]'" if missing(["constance"]) else 'Add "constance" to INSTALLED_APPS.'
+    return [
+        Error(
+            "CONSTANCE_CONFIG declares run-time settings, and constance is not installed.",
+            hint=hint,
+            id="scaling_kit_cluster.E010",
         )
     ]
 

@@ -48,6 +48,8 @@ class ClusterSettings(conf.Settings, prefix="SCALING_KIT_CLUSTER_"):
     MEMORY_LOOK_SECONDS: float = 10.0
     # Where `cluster up` keeps its state, control sockets and nginx's configuration.
     RUN_FOLDER: str = ".run"
+    # Run-time settings follow the database. False, for tests: defaults and overrides, without a thread or connection.
+    LIVE_FOLLOW: bool = True
 
 
 settings = ClusterSettings()

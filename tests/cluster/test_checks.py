@@ -84,7 +84,7 @@ def test_numbers_that_are_none__are_left_to_the_check_of_types() -> None:
 
 def test_docs__name_every_setting_and_every_code() -> None:
     docs = Path(__file__).parents[2] / "docs"
-    pages = "".join((docs / name).read_text() for name in ("cluster.md", "runner.md"))
+    pages = "".join((docs / name).read_text() for name in ("cluster.md", "runner.md", "live.md"))
     codes = re.findall(r"\b[EW]0\d\d\b", Path(checks.__file__).read_text())
     assert [
         name for name in conf.ClusterSettings.defaults() if name.removeprefix("SCALING_KIT_CLUSTER_") not in pages

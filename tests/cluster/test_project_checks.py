@@ -112,9 +112,9 @@ def test_checks_of_the_package__with_the_real_database_and_cache() -> None:
 def test_entry_that_cannot_be_used__is_a_system_check(checks: dict[str, Any], said: str) -> None:
     with override_settings(SCALING_KIT_CLUSTER_CHECKS=checks):
         [error] = check_project_checks()
-        assert error.id == "scaling_kit_cluster.E010"
+        assert error.id == "scaling_kit_cluster.E007"
         assert said in error.msg
-        with pytest.raises(SystemCheckError, match=r"scaling_kit_cluster\.E010"):
+        with pytest.raises(SystemCheckError, match=r"scaling_kit_cluster\.E007"):
             call_command("check")
 
 

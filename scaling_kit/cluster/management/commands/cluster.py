@@ -8,7 +8,19 @@ from typing import Any, Protocol
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from scaling_kit.cluster import asking, describe, draining, logs, monit, scale, startup, status, stop, up
+from scaling_kit.cluster import (
+    asking,
+    describe,
+    draining,
+    live_command,
+    logs,
+    monit,
+    scale,
+    startup,
+    status,
+    stop,
+    up,
+)
 
 
 class Subcommand(Protocol):
@@ -41,6 +53,7 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     "drain": draining.drain,
     "undrain": draining.undrain,
     "startup": startup,
+    "settings": live_command,
 }
 
 
