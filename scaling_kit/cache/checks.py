@@ -34,6 +34,20 @@ def check_durations(**_: Any) -> list[CheckMessage]:
 
 
 @register("scaling_kit")
+def check_first_level(**_: Any) -> list[CheckMessage]:
+    """E006: a first level of a negative size."""
+    if settings.NEARBY_BYTES >= 0:
+        return []
+    return [
+        Error(
+            f"SCALING_KIT_CACHE_NEARBY_BYTES is {settings.NEARBY_BYTES!r}.",
+            hint="It must be a number of bytes, or 0 for no first level.",
+            id="scaling_kit_cache.E006",
+        )
+    ]
+
+
+@register("scaling_kit")
 def check_tenant(**_: Any) -> list[CheckMessage]:
     """E007: SCALING_KIT_CACHE_TENANT does not name a function."""
     path = settings.TENANT

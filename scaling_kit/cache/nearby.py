@@ -1,10 +1,14 @@
 """The first level: entries in the memory of this process, dropped when Redis says that a tag of theirs has changed.
 
 Redis tells by pushes (`CLIENT TRACKING ... BCAST`, RESP3) on a connection of our own, which is emptied before each
-look: what has arrived when a read begins is known to it. A push is on its way as soon as Redis has executed the bump,
-and the reply to whoever bumped is sent at the same moment; so a read in another process can miss it only by the time
-that a message takes from Redis to here. If the connection is delayed, entries are believed for SILENCE_SECONDS at most;
-if it is lost, for no moment. What this process changes itself, it knows at once.
+look: what has arrived when a read begins is known to it. Redis writes a push to our socket before it writes the reply
+to whoever bumped, so on one machine a read that begins after a commit has returned knows of it. There are two
+exceptions: while the answer to a PING of ours is due, replies may be written in another order, so nothing is believed
+then; and with `io-threads` above 1 there is no order. Over a network a push may come later than the reply by as much as
+one way takes longer than the other.
+
+If the connection is delayed, entries are believed for SILENCE_SECONDS at most; if it is lost, for no moment. What this
+process changes itself, it knows at once.
 """
 
 from __future__ import annotations
@@ -31,11 +35,15 @@ logger = logging.getLogger(__name__)
 
 PING_SECONDS = 0.25
 SILENCE_SECONDS = 1.0
+# A connection that has not answered for so long is made anew: TCP would find out after a quarter of an hour.
+DEAD_SECONDS = 5.0
 # Nothing is believed for longer without asking Redis, whatever the clocks of hosts say.
 LONGEST_SECONDS = 30.0
 REFUSED_SECONDS = 60.0
 LARGEST_SHARE = 0.1
-OVERHEAD_BYTES = 1000
+# Measured, on CPython 3.11: what an entry takes besides its payload, and besides the letters of each tag.
+OVERHEAD_BYTES = 1100
+TAG_BYTES = 60
 MOST_CHANGES = 10_000
 FORGOTTEN = "forgotten."
 """With the digest of an address: the tag by which one entry is forgotten."""
@@ -53,20 +61,22 @@ class Entry(Protocol):
     def tags(self) -> frozenset[str]: ...
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Kept:
     entry: Any
-    asked: int
-    """How many changes were known before Redis was asked for it: it is older than any later one."""
+    tags: tuple[str, ...]
+    right_at: int
+    """None of the changes up to this one concerns it. At first: those known before Redis was asked for it."""
     until: float
     size: int
 
 
 class Level:
-    """One per process. Every method may be called by any thread; none waits for the network, but to connect."""
+    """One per process. Every method may be called by any thread; only the one that connects waits for the network."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._connecting = threading.Lock()
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._bytes = 0
         self._changes = 0
@@ -81,13 +91,18 @@ class Level:
 
     def find(self, digest: str) -> Any:
         """The entry, if nothing it depends on has changed since Redis was asked for it; else None."""
+        if self._connection is None or self._stem != tags.key_of("tag"):
+            self._connect()
+            return None
+        # A thread that finds the lock taken waits, and takes in for itself what has come since: what the holder has
+        # taken in may be of before this read began. The holder never waits for the network.
         with self._lock:
             if not self._is_listening():
                 return None
             kept = self._kept.get(digest)
             if kept is None:
                 return None
-            if kept.until < time.monotonic() or self._has_changed(digest, kept):
+            if kept.until < time.monotonic() or self._has_changed(kept):
                 self._drop(digest)
                 return None
             self._kept.move_to_end(digest)
@@ -98,7 +113,8 @@ class Level:
         return self._changes
 
     def keep(self, digest: str, entry: Entry, *, asked: int, seconds: float) -> None:
-        size = len(entry.payload or b"") + OVERHEAD_BYTES
+        names = (FORGOTTEN + digest, *entry.tags)
+        size = len(entry.payload or b"") + OVERHEAD_BYTES + sum(len(name) + TAG_BYTES for name in names)
         if size > settings.NEARBY_BYTES * LARGEST_SHARE:
             return
         with self._lock:
@@ -106,7 +122,7 @@ class Level:
                 return
             self._drop(digest)
             until = time.monotonic() + min(seconds, LONGEST_SECONDS)
-            self._kept[digest] = _Kept(entry, asked, until, size)
+            self._kept[digest] = _Kept(entry, names, asked, until, size)
             self._bytes += size
             while self._bytes > settings.NEARBY_BYTES:
                 self._drop(next(iter(self._kept)))
@@ -116,47 +132,79 @@ class Level:
         with self._lock:
             self._note(names)
 
+    def close_in_child(self) -> None:
+        """Close our copy of the parent's socket, without a word to Redis: else it would outlive the parent."""
+        if self._connection is not None:
+            with suppress(OSError):
+                os.close(self._socket().detach())
+
     def _is_listening(self) -> bool:
         """Take in what Redis has said. False if it cannot be trusted to have said everything."""
-        now = time.monotonic()
-        if self._connection is None or self._stem != tags.key_of("tag"):
-            self._connect(now)
+        if self._connection is None:
             return False
+        now = time.monotonic()
         try:
             self._receive()
-            if self._pinged_at is None and now - self._complete_at > PING_SECONDS:
+            if self._pinged_at is not None:
+                if now - self._pinged_at > DEAD_SECONDS:
+                    self._disconnect()
+                return False
+            if now - self._complete_at > PING_SECONDS:
                 self._socket().send(_PING)
                 self._pinged_at = now
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            pass
         except (OSError, RedisError, hiredis.ProtocolError):
             self._disconnect()
             return False
         return now - self._complete_at < SILENCE_SECONDS
 
-    def _connect(self, now: float) -> None:
-        self._disconnect()
-        if now < self._next_attempt:
+    def _connect(self) -> None:
+        """One thread does, without the lock: the others ask Redis meanwhile."""
+        now = time.monotonic()
+        if now < self._next_attempt or not self._connecting.acquire(blocking=False):
             return
-        self._next_attempt = now + BREAKER_SECONDS
+        try:
+            self._next_attempt = now + BREAKER_SECONDS
+            stem = tags.key_of("tag")
+            connection = self._connected(stem)
+            with self._lock:
+                self._disconnect()
+                if connection is not None:
+                    self._listen(connection, stem, now)
+        finally:
+            self._connecting.release()
+
+    def _connected(self, stem: str) -> Any:
+        """A `redis.Connection` on which pushes come, or None."""
         pool = tags.redis_client().connection_pool
-        options = {**pool.connection_kwargs, "protocol": 3, "redis_connect_func": None}
-        connection = pool.connection_class(**options)
-        stem = tags.key_of("tag")
+        connection = pool.connection_class(
+            **{**pool.connection_kwargs, "protocol": 3, "redis_connect_func": None, "decode_responses": False}
+        )
         try:
             connection.connect()
-            connection.send_command("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", f"{stem}:")
-            connection.read_response()
+            # For a subscriber, Redis lets no more than `client-output-buffer-limit pubsub` pile up (32 MB, or 8 MB for
+            # a minute) when this process does not read any more; for others there is no limit.
+            for command in (
+                ("SUBSCRIBE", tags.key_of("nearby")),
+                ("CLIENT", "TRACKING", "ON", "BCAST", "PREFIX", f"{stem}:"),
+            ):
+                connection.send_command(*command)
+            connection.read_response()  # the answer to SUBSCRIBE is a push, unless it is an error
         except redis.ResponseError as error:
             connection.disconnect()
-            self._next_attempt = now + REFUSED_SECONDS
+            self._next_attempt = time.monotonic() + REFUSED_SECONDS
             logger.warning(
-                "first level off for %s s, Redis refuses CLIENT TRACKING error=%r", REFUSED_SECONDS, str(error)
+                "first level off for %s s, Redis refuses CLIENT TRACKING or SUBSCRIBE error=%r",
+                REFUSED_SECONDS,
+                str(error),
             )
-            return
+            return None
         except (RedisError, OSError):
             connection.disconnect()
-            return
+            return None
+        return connection
+
+    def _listen(self, connection: redis.Connection, stem: str, now: float) -> None:
+        # `_disconnect` has counted a change just now: what Redis was asked before is not believed.
         self._connection, self._stem, self._reader = connection, stem, hiredis.Reader()
         self._socket().setblocking(False)
         self._pinged_at, self._complete_at = None, now
@@ -192,9 +240,14 @@ class Level:
         if len(self._changed) > MOST_CHANGES:
             self._forget_all()
 
-    def _has_changed(self, digest: str, kept: _Kept) -> bool:
+    def _has_changed(self, kept: _Kept) -> bool:
+        if kept.right_at == self._changes:
+            return False
         changed = self._changed
-        return any(changed.get(tag, 0) > kept.asked for tag in (FORGOTTEN + digest, *kept.entry.tags))
+        if any(changed.get(tag, 0) > kept.right_at for tag in kept.tags):
+            return True
+        kept.right_at = self._changes
+        return False
 
     def _forget_all(self) -> None:
         self._kept.clear()
@@ -223,6 +276,7 @@ def level() -> Level | None:
 
 def _leave_the_connection_to_the_parent() -> None:
     global _level
+    _level.close_in_child()
     _of_the_parent.append(_level)  # kept: when it is collected, its TLS would say goodbye in the parent's name
     _level = Level()
 

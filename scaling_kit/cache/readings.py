@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from scaling_kit import members
 from scaling_kit.cache import marks, nearby, sweeper
 from scaling_kit.cache.conf import settings
 from scaling_kit.cache.tags import EPOCH, TAG_SECONDS, VIEW, bump, family_id, key_of, keys_of, mget, redis_client, tell
@@ -159,8 +160,8 @@ class _Questions:
 _questions = _Questions()
 
 
-def read(address: Address) -> Reading:
-    """One MGET, or a second one when the entry has tags that were not expected.
+def read(address: Address, *, near: bool = True) -> Reading:
+    """One MGET, or a second one when the entry has tags that were not expected; none if the entry is near.
 
     Raises `redis.RedisError`.
     """
@@ -168,8 +169,9 @@ def read(address: Address) -> Reading:
     level = nearby.level()
     if level is None:
         return _ask(address)
-    found: Reading | None = level.find(address.digest)
+    found: Reading | None = level.find(address.digest) if near else None
     if found is not None:
+        members.count("cache.nearby")
         return found
     moment = level.moment()
     reading = _ask(address)

@@ -130,12 +130,12 @@ class _Place:
         with suppress(RedisError):
             while readings.is_claimed(self._address) and time.monotonic() < deadline:
                 time.sleep(POLL_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311  (no secret)
-            return readings.read(self._address)
+            return readings.read(self._address, near=False)
         return reading
 
     def _read_again(self, reading: Reading) -> Reading:
         with suppress(RedisError):
-            return readings.read(self._address)
+            return readings.read(self._address, near=False)
         return reading
 
 

@@ -46,6 +46,8 @@ def obey(command: str, *arguments: str) -> object:
     if command == "halt":  # in the next write, when it is committed and the cache knows nothing of that
         halt_after_commit()
         return None
+    if command == "fork":
+        return fork()
     if command == "publish":
         return publish(float(arguments[0]))
     if command == "soak":
@@ -82,6 +84,16 @@ def halt_after_commit() -> None:
 
     connection._commit = commit
     connection.execute_wrappers.append(execute)  # called by the cache's own
+
+
+def fork() -> int:
+    """Start a child that does nothing for a minute, and return its process id."""
+    child = os.fork()
+    if child == 0:
+        os.closerange(0, 3)
+        time.sleep(60)
+        os._exit(0)
+    return child
 
 
 def publish(seconds: float) -> int:

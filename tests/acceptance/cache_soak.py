@@ -319,7 +319,7 @@ def _delete_on_write() -> None:
     from scaling_kit.cache import readings, tags, unsent
     from scaling_kit.cache.readings import Reading
 
-    def read(address: Any) -> Reading:
+    def read(address: Any, **_: Any) -> Reading:
         payload: Any = tags.redis_client().get(tags.key_of("plain", address.digest))
         return Reading(sequence=1, asked_at=0.0, payload=payload)
 

@@ -4,7 +4,7 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
-from scaling_kit.cache.checks import check_durations, check_tenant
+from scaling_kit.cache.checks import check_durations, check_first_level, check_tenant
 from scaling_kit.cache.conf import CacheSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cache.md").read_text()
@@ -16,6 +16,12 @@ def test_not_positive__named(name: str) -> None:
         [error] = check_durations()
     assert error.id == "scaling_kit_cache.E002"
     assert name in error.msg
+
+
+def test_first_level_of_less_than_nothing__named() -> None:
+    with override_settings(SCALING_KIT_CACHE_NEARBY_BYTES=-1):
+        [error] = check_first_level()
+    assert error.id == "scaling_kit_cache.E006"
 
 
 @pytest.mark.parametrize("path", ["tests.cache.nowhere", "tests.cache.test_checks.PAGE"])

@@ -2,6 +2,7 @@
 
 import os
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,10 +12,12 @@ import pytest
 from django.test import override_settings
 
 from scaling_kit import embedded
-from scaling_kit.cache import cached, nearby, readings, tags
+from scaling_kit.cache import cached, nearby, readings, tags, turns
 from scaling_kit.cache.readings import Address
 from scaling_kit.redis import Purpose, client
 from scaling_kit.testing import running, wait_until
+from tests.jobs.proxy import Proxy
+from tests.settings import REDIS_URL
 
 HERE = Address(family="view", digest="here")
 
@@ -110,6 +113,99 @@ def test_bumped_between_the_question_and_the_keeping__not_believed(level: nearby
     assert not is_near(level)
 
 
+def test_bumped_while_this_process_connects__not_believed(level: nearby.Level, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_and_bump_first(stem: str) -> Any:
+        nonlocal moment, reading
+        moment, reading = level.moment(), readings._ask(HERE)
+        elsewhere(lambda: tags.bump({"a"}))
+        return connected(stem)
+
+    store()
+    level._disconnect()
+    level._next_attempt = 0.0
+    moment, reading, connected = 0, readings._ask(HERE), level._connected
+    monkeypatch.setattr(level, "_connected", read_and_bump_first)
+    assert not is_near(level)
+    level.keep(HERE.digest, reading, asked=moment, seconds=60)
+    assert reading.payload == b"x"
+    assert not is_near(level)
+
+
+@pytest.fixture
+def line(level: nearby.Level) -> Iterator[Proxy]:
+    """What the pushes come through, and nothing else."""
+    with Proxy(REDIS_URL) as proxy:
+        with override_settings(SCALING_KIT_CACHE_REDIS_URL=proxy.url):
+            level.find(HERE.digest)  # connects
+        yield proxy
+
+
+def test_answer_to_a_ping_is_due__redis_is_asked(level: nearby.Level, line: Proxy) -> None:
+    """While Redis writes it, it may write the reply to a bump before the push. So late pushes matter no longer."""
+    store()
+    time.sleep(0.1)  # until the proxy has passed on the pushes of that
+    warm_up(level)
+    with line.silent():
+        elsewhere(lambda: tags.bump({"a"}))
+        bumped_at = believed_at = time.monotonic()
+        while time.monotonic() < bumped_at + nearby.SILENCE_SECONDS:
+            if readings.read(HERE).payload is not None:
+                believed_at = time.monotonic()
+    assert believed_at - bumped_at < 2 * nearby.PING_SECONDS
+    store()
+    warm_up(level)
+
+
+def test_pushes_are_late_and_reads_rare__believed_for_a_second_at_most(level: nearby.Level, line: Proxy) -> None:
+    store()
+    time.sleep(0.1)  # until the proxy has passed on the pushes of that
+    warm_up(level)
+    with line.silent():
+        elsewhere(lambda: tags.bump({"a"}))
+        time.sleep(nearby.SILENCE_SECONDS)
+        assert readings.read(HERE).payload is None
+
+
+def test_connection_is_dead__made_anew(level: nearby.Level, line: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nearby, "DEAD_SECONDS", 0.5)
+    store()
+    warm_up(level)
+    with line.silent():
+        warm_up(level)
+        first = level._connection
+        wait_until(lambda: not is_near(level) and level._connection is not first)
+        warm_up(level)
+
+
+def test_computed_anew_by_another_before_its_end__not_once_more_here(level: nearby.Level) -> None:
+    readings.store(HERE, readings.read(HERE), b"old", {"a"}, timeout_seconds=60)
+    store(b"old")
+    warm_up(level)
+    near = readings.read(HERE)
+    readings.store(HERE, readings.read(HERE, near=False), b"new", {"a"}, timeout_seconds=90)
+    assert readings.read(HERE).payload == b"old", "near, and as right as the new one"
+    with turns.take(HERE, near, wait=False) as turn:  # as whoever finds that it is due
+        assert turn.reading.payload == b"new"
+    assert readings.read(HERE).payload == b"new"
+
+
+def test_process_stops_reading__redis_lets_it_go(valkey_of_its_own: embedded.Valkey, level: nearby.Level) -> None:
+    redis = client(Purpose.SCRIPT, valkey_of_its_own.url)
+    redis.config_set("client-output-buffer-limit", "pubsub 1mb 1mb 1")
+    with override_settings(SCALING_KIT_CACHE_REDIS_URL=valkey_of_its_own.url):
+        store()
+        warm_up(level)
+        many = dict.fromkeys(tags.keys_of("long" * 100 + str(number) for number in range(500)), 1)
+
+        def is_gone() -> bool:
+            redis.mset(many)
+            return not any("B" in one["flags"] for one in redis.client_list())
+
+        wait_until(is_gone)
+        elsewhere(lambda: tags.bump({"a"}))
+        assert readings.read(HERE).payload is None
+
+
 def test_connection_cut__not_believed_and_back_a_moment_later(level: nearby.Level) -> None:
     store()
     warm_up(level)
@@ -163,6 +259,28 @@ def test_memory__is_bounded_and_the_least_used_go_first(level: nearby.Level) -> 
     assert not is_near(level), "one entry does not push the others out"
 
 
+@pytest.mark.parametrize("payload_bytes", [100, 5000])
+def test_memory__is_counted_with_what_entries_take_besides(
+    level: nearby.Level, settings: Any, payload_bytes: int
+) -> None:
+    settings.SCALING_KIT_CACHE_NEARBY_BYTES = 10**8
+    store()
+    warm_up(level)
+    tracemalloc.start()
+    try:
+        for number in range(1000):
+            names = tuple("table.library_book_and_something_" + str(of) for of in range(8))
+            header = readings.Header(number + 10**15, time.time() + 60, 0.0, 0.1, names)
+            reading = readings.Reading(
+                sequence=header.sequence, asked_at=float(number), payload=os.urandom(payload_bytes), header=header
+            )
+            level.keep(f"{number:064}", reading, asked=level.moment(), seconds=60)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.5 * level._bytes < taken < 1.1 * level._bytes
+
+
 def test_many_changes__memory_of_them_is_bounded(level: nearby.Level) -> None:
     store()
     warm_up(level)
@@ -171,13 +289,23 @@ def test_many_changes__memory_of_them_is_bounded(level: nearby.Level) -> None:
     assert not is_near(level)
 
 
+def is_closed(descriptor: int) -> bool:
+    """Else Redis would believe that the parent listens when it has died."""
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return True
+    return False
+
+
 def test_forked__the_child_has_a_connection_of_its_own(level: nearby.Level) -> None:
     store()
     warm_up(level)
     reading, writing = os.pipe()
+    inherited = level._socket().fileno()
     child = os.fork()
     if child == 0:
-        found = nearby._level is not level and not is_near(nearby._level)
+        found = nearby._level is not level and is_closed(inherited) and not is_near(nearby._level)
         warm_up(nearby._level)
         elsewhere(lambda: tags.bump({"a"}))
         found = found and readings.read(HERE).payload is None
@@ -227,17 +355,18 @@ def test_function_forgets_one_entry__in_every_process(level: nearby.Level) -> No
 
 
 @pytest.fixture
-def redis_that_refuses(tmp_path: Path) -> Iterator[str]:
+def valkey_of_its_own(tmp_path: Path) -> Iterator[embedded.Valkey]:
     server = embedded.Valkey(folder=tmp_path, port=embedded.free_port(), persistent=False)
     with running(server):
-        client(Purpose.SCRIPT, server.url).execute_command("ACL", "SETUSER", "default", "-client|tracking")
-        yield server.url
+        yield server
 
 
-def test_tracking_refused__said_once_and_everything_goes_on(
-    redis_that_refuses: str, level: nearby.Level, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("command", ["client|tracking", "subscribe"])
+def test_refused__said_once_and_everything_goes_on(
+    valkey_of_its_own: embedded.Valkey, level: nearby.Level, caplog: pytest.LogCaptureFixture, command: str
 ) -> None:
-    with override_settings(SCALING_KIT_CACHE_REDIS_URL=redis_that_refuses):
+    client(Purpose.SCRIPT, valkey_of_its_own.url).execute_command("ACL", "SETUSER", "default", f"-{command}")
+    with override_settings(SCALING_KIT_CACHE_REDIS_URL=valkey_of_its_own.url):
         store()
         assert [readings.read(HERE).payload for _ in range(5)] == [b"x"] * 5
     assert [record.levelname for record in caplog.records if "CLIENT TRACKING" in record.getMessage()] == ["WARNING"]
