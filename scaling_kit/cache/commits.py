@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from django.db import DatabaseError, OperationalError
 
-from scaling_kit.cache import unsent
+from scaling_kit.cache import marks, unsent
 from scaling_kit.cache.marks import Mark
 
 # SQLSTATE classes of the connection that broke, and of the server that shuts down: maybe after the COMMIT.
@@ -23,7 +23,8 @@ def published(tags: Iterable[str], mark: Mark | None) -> Iterator[None]:
     """
     wanted, release = set(tags), [mark.token] if mark else []
     try:
-        yield
+        with marks.prolonged(wanted, mark):
+            yield
     except BaseException as error:
         if not is_answer(error):
             release = []

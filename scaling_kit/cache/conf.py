@@ -24,7 +24,8 @@ class CacheSettings(conf.Settings, prefix="SCALING_KIT_CACHE_"):
     MAX_ENTRY_BYTES: int = 1_000_000
     # Tell readers before each COMMIT, not only after it: nothing stale is left by a writer that was killed in between.
     STRICT: bool = False
-    # Longer than any COMMIT takes (and any statement in autocommit): then a killed writer is not waited for any more.
+    # Twice as long as a database goes on with a COMMIT (or a statement in autocommit) whose writer was killed: then
+    # that is not waited for any more.
     MARK_SECONDS: float = 30.0
     # Look for what others have left in the outbox. In strict mode always; else if database triggers write to it.
     OUTBOX: bool = False

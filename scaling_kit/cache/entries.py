@@ -72,7 +72,7 @@ def serve(
     if reason := _reason_to_bypass():
         return bypass(address.family, compute, reason)
     try:
-        reading = readings.read(address)
+        reading = readings.read(address, near=not observer.is_recording())  # see `nearby`
     except RedisError as error:
         logger.debug("read failed family=%s error=%r", address.family, error)
         return bypass(address.family, compute, "redis")

@@ -1,16 +1,19 @@
 """Strict mode: what a transaction has changed is marked in Redis while it commits, and until its bump has arrived.
 
 A reader who meets a mark neither believes an entry nor stores one: it cannot know whether it reads the data of before
-or after the COMMIT. A mark has a deadline. If nothing was heard until then (the writer was killed), the next reader
-bumps in the writer's place.
+or after the COMMIT. A mark has a deadline, which its process puts off while the COMMIT goes on. If nothing was heard
+until then (the writer was killed), the next reader bumps in the writer's place.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from scaling_kit.cache.conf import settings
@@ -20,6 +23,7 @@ from scaling_kit.redis import RedisError, Script
 logger = logging.getLogger(__name__)
 
 MARK = Script.beside(__file__, "mark", idempotent=True, after="tag")
+PROLONG = Script.beside(__file__, "prolong", idempotent=True, after="tag")
 EXPIRE = Script.beside(__file__, "expire", idempotent=True, after="tag")
 first_needed.append(MARK)
 
@@ -27,6 +31,9 @@ ASK_SECONDS = 0.5
 """How often a process has the server look at the deadlines of one tag. Only the server's clock counts."""
 
 MOST_ASKED = 1000
+
+PROLONGED_AFTER = 1 / 3
+"""Of SCALING_KIT_CACHE_MARK_SECONDS: how long after the last time the deadlines of a commit are put off."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +67,19 @@ def put(names: Iterable[str]) -> Mark:
     return Mark(token=token, is_set=True)
 
 
+@contextmanager
+def prolonged(names: Collection[str], mark: Mark | None) -> Iterator[None]:
+    """While the body, which commits, goes on in a process that lives, the deadline of this mark does not pass."""
+    if mark is None or not mark.is_set:  # then there is a row in the outbox
+        yield
+        return
+    _prolonger.add(mark, names)
+    try:
+        yield
+    finally:
+        _prolonger.remove(mark)
+
+
 def expire(values: Mapping[str, bytes | None]) -> None:
     """Have those of these tags bumped whose marks are past their deadline.
 
@@ -70,6 +90,51 @@ def expire(values: Mapping[str, bytes | None]) -> None:
         EXPIRE(redis_client(), [key_of("sequence"), *keys_of(marked)], [TAG_SECONDS * 1000])
 
 
+class _Prolonger:
+    """The commits of this process, and the thread that puts their deadlines off, which lives only while there are any.
+
+    Mostly it finds none when it looks for the first time, as none takes so long.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._names: dict[str, Collection[str]] = {}
+        self._thread: threading.Thread | None = None
+
+    def add(self, mark: Mark, names: Collection[str]) -> None:
+        with self._lock:
+            self._names[mark.token] = names
+            if self._thread is None:
+                thread = threading.Thread(target=self._prolong_all, name="scaling_kit-marks", daemon=True)
+                with suppress(
+                    RuntimeError
+                ):  # the interpreter shuts down, or there are too many: no reason not to commit
+                    thread.start()
+                    self._thread = thread
+
+    def remove(self, mark: Mark) -> None:
+        with self._lock:
+            self._names.pop(mark.token, None)
+
+    def _prolong_all(self) -> None:
+        while True:
+            time.sleep(settings.MARK_SECONDS * PROLONGED_AFTER)
+            with self._lock:
+                committing = list(self._names.items())
+                if not committing:
+                    self._thread = None
+                    return
+            for token, names in committing:
+                _prolong(token, names)
+
+
+def _prolong(token: str, names: Collection[str]) -> None:
+    try:
+        PROLONG(redis_client(), keys_of(names), [TAG_SECONDS * 1000, token, round(settings.MARK_SECONDS * 1e6)])
+    except Exception as error:
+        logger.warning("mark not prolonged error=%r", str(error))
+
+
 def _is_time_to_ask(name: str) -> bool:
     now = time.monotonic()
     if now < _asked_at.get(name, 0.0) + ASK_SECONDS:
@@ -78,3 +143,14 @@ def _is_time_to_ask(name: str) -> bool:
         _asked_at.clear()
     _asked_at[name] = now
     return True
+
+
+_prolonger = _Prolonger()
+
+
+def _forget_commits_of_the_parent() -> None:
+    global _prolonger
+    _prolonger = _Prolonger()
+
+
+os.register_at_fork(after_in_child=_forget_commits_of_the_parent)

@@ -2,10 +2,12 @@
 
 Redis tells by pushes (`CLIENT TRACKING ... BCAST`, RESP3) on a connection of our own, which is emptied before each
 look: what has arrived when a read begins is known to it. Redis writes a push to our socket before it writes the reply
-to whoever bumped, so on one machine a read that begins after a commit has returned knows of it. There are two
+to whoever bumped, so on one machine a read that begins after a commit has returned knows of it. There are three
 exceptions: while the answer to a PING of ours is due, replies may be written in another order, so nothing is believed
-then; and with `io-threads` above 1 there is no order. Over a network a push may come later than the reply by as much as
-one way takes longer than the other.
+then; when the socket is full, pushes wait in Redis, so after much at once nothing is believed until a PING is answered;
+and with `io-threads` above 1 there is no order. Over a network a push may come later than the reply by as much as one
+way takes longer than the other. So an answer of this level may go to a client, but into no other entry: what came late
+for the one would be in the other until its timeout, for everyone.
 
 If the connection is delayed, entries are believed for SILENCE_SECONDS at most; if it is lost, for no moment. What this
 process changes itself, it knows at once.
@@ -14,6 +16,7 @@ process changes itself, it knows at once.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import ssl
 import threading
@@ -40,6 +43,9 @@ DEAD_SECONDS = 5.0
 # Nothing is believed for longer without asking Redis, whatever the clocks of hosts say.
 LONGEST_SECONDS = 30.0
 REFUSED_SECONDS = 60.0
+# After more than this at once, there may be more that did not fit into the buffers of the sockets. They hold 16 KB even
+# where they are smallest; and Redis writes no more than 64 KB before it turns to others.
+PILE_BYTES = 8192
 LARGEST_SHARE = 0.1
 # Measured, on CPython 3.11: what an entry takes besides its payload, and besides the letters of each tag.
 OVERHEAD_BYTES = 1100
@@ -134,9 +140,11 @@ class Level:
 
     def close_in_child(self) -> None:
         """Close our copy of the parent's socket, without a word to Redis: else it would outlive the parent."""
-        if self._connection is not None:
+        # Another thread of the parent may have been disconnecting at the moment of the fork.
+        sock = self._connection._sock if self._connection is not None else None
+        if sock is not None:
             with suppress(OSError):
-                os.close(self._socket().detach())
+                os.close(sock.detach())
 
     def _is_listening(self) -> bool:
         """Take in what Redis has said. False if it cannot be trusted to have said everything."""
@@ -155,7 +163,7 @@ class Level:
         except (OSError, RedisError, hiredis.ProtocolError):
             self._disconnect()
             return False
-        return now - self._complete_at < SILENCE_SECONDS
+        return now - self._complete_at < SILENCE_SECONDS and not self._reader.has_data()
 
     def _connect(self) -> None:
         """One thread does, without the lock: the others ask Redis meanwhile."""
@@ -216,15 +224,19 @@ class Level:
         self._forget_all()
 
     def _receive(self) -> None:
+        taken = 0
         with suppress(BlockingIOError, ssl.SSLWantReadError):
             while chunk := self._socket().recv(_CHUNK):
                 self._reader.feed(chunk)
+                taken += len(chunk)
             raise ConnectionResetError
         while (message := self._reader.gets()) is not False:
             if not isinstance(message, hiredis.PushNotification):
                 self._complete_at, self._pinged_at = self._pinged_at or self._complete_at, None
             elif message[0] == b"invalidate":
                 self._take_in(message[1])
+        if taken > PILE_BYTES:
+            self._complete_at = -math.inf
 
     def _take_in(self, keys: list[bytes] | None) -> None:
         if keys is None:  # FLUSHALL
@@ -276,9 +288,9 @@ def level() -> Level | None:
 
 def _leave_the_connection_to_the_parent() -> None:
     global _level
-    _level.close_in_child()
-    _of_the_parent.append(_level)  # kept: when it is collected, its TLS would say goodbye in the parent's name
-    _level = Level()
+    of_the_parent, _level = _level, Level()
+    _of_the_parent.append(of_the_parent)  # kept: when it is collected, its TLS would say goodbye in the parent's name
+    of_the_parent.close_in_child()
 
 
 os.register_at_fork(after_in_child=_leave_the_connection_to_the_parent)

@@ -5,9 +5,12 @@ The same in the default mode leaves an entry that is stale until its timeout: th
 
 import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from scaling_kit.cache.models import PendingBump
 from scaling_kit.embedded import Valkey
@@ -66,6 +69,42 @@ def test_f_writer_killed_between_commit_and_bump__with_a_reader_filling_meanwhil
             return
         assert not [status for status, _ in served if status == "hit"], "the mark is there"
         assert {title for _, title in served} == {"new"}
+        wait_until(lambda: is_hit(other), timeout_seconds=2 * MARK_SECONDS)
+        assert other.do("read")["titles"] == ["new"]
+
+
+@contextmanager
+def commits_take(seconds: float) -> Iterator[None]:
+    """Those of changed books, in the database."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "CREATE FUNCTION dawdle() RETURNS trigger LANGUAGE plpgsql "
+            f"AS 'BEGIN PERFORM pg_sleep({seconds}); RETURN NULL; END';"
+            "CREATE CONSTRAINT TRIGGER dawdle AFTER UPDATE ON library_book "
+            "DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION dawdle()"
+        )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION dawdle CASCADE")
+
+
+@pytest.mark.parametrize("write", ["write", "write_at_once"])
+def test_commit_longer_than_the_deadline_and_writer_killed_after_it__not_stale(
+    readers: StartReaders, valkey_of_its_own: Valkey, write: str
+) -> None:
+    with running(valkey_of_its_own), commits_take(2.2 * MARK_SECONDS):
+        writer, other = readers(2, **STRICT)
+        wait_until(lambda: is_hit(other))
+        writer.do("halt")
+        writer.tell(f"{write} new")
+        wait_until(lambda: not is_hit(other))
+        served = reads(other, 1.8 * MARK_SECONDS)
+        assert set(served) == {("bypass;commit", "old")}, "it is committing"
+        assert writer.answer() == "committed"
+        writer.kill()
+        assert set(reads(other, 0.3)) == {("bypass;commit", "new")}
         wait_until(lambda: is_hit(other), timeout_seconds=2 * MARK_SECONDS)
         assert other.do("read")["titles"] == ["new"]
 

@@ -1,5 +1,7 @@
 """Commits in flight, as Redis sees them."""
 
+import os
+import threading
 import time
 from collections.abc import Iterator
 
@@ -135,6 +137,63 @@ def test_tag_without_value__marked_all_the_same() -> None:
 def test_marks__have_an_end() -> None:
     marks.put({"a"})
     assert client(Purpose.SCRIPT).ttl(key("cache", "tag", "a")) > 0
+
+
+def test_commit_goes_on__the_deadline_is_put_off_until_it_has_ended(
+    entry: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(marks, "_prolonger", marks._Prolonger())  # that of an earlier test still looks rarely
+    with override_settings(SCALING_KIT_CACHE_MARK_SECONDS=0.3):
+        mark = marks.put({"a", "b"})
+        other = marks.put({"b"})
+        with marks.prolonged({"a", "b"}, mark):
+            time.sleep(0.7)
+            assert not store("a", "b")
+            assert value_of("a").count(mark.token) == 1
+            assert value_of("b").count(other.token) == 1, "nobody prolongs that one, and it is not forgotten"
+        wait_until(lambda: not store("a") and value_of("a").isdigit())
+        wait_until(lambda: marks._prolonger._thread is None)
+
+
+def test_prolonged_too_late__the_mark_does_not_come_back() -> None:
+    mark = marks.put({"a"})
+    tags.bump({"a"}, release=[mark.token])
+    before = value_of("a")
+    marks._prolong(mark.token, {"a", "never bumped"})
+    assert value_of("a") == before
+    assert value_of("never bumped") == "None"
+
+
+def test_prolonged__only_the_deadline_changes() -> None:
+    number = tags.bump({"a"})
+    first, second = marks.put({"a"}), marks.put({"a"})
+    untouched = value_of("a").split(";")[2]
+    with override_settings(SCALING_KIT_CACHE_MARK_SECONDS=60.0):
+        marks._prolong(first.token, {"a"})
+    now, prolonged, same = value_of("a").split(";")
+    assert (now, same) == (str(number), untouched)
+    assert same.startswith(second.token)
+    assert int(prolonged.removeprefix(f"{first.token}=")) > int(same.removeprefix(f"{second.token}="))
+
+
+def test_no_thread_can_be_started__committed_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(marks, "_prolonger", marks._Prolonger())
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with marks.prolonged({"a"}, marks.put({"a"})):
+        committed = True
+    assert committed
+
+
+def test_forked_while_committing__the_parent_alone_prolongs() -> None:
+    with marks.prolonged({"a"}, marks.put({"a"})):
+        child = os.fork()
+        if child == 0:
+            os._exit(len(marks._prolonger._names))
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert marks._prolonger._names
 
 
 def test_redis_away__said_and_not_raised() -> None:

@@ -370,3 +370,59 @@ def test_refused__said_once_and_everything_goes_on(
         store()
         assert [readings.read(HERE).payload for _ in range(5)] == [b"x"] * 5
     assert [record.levelname for record in caplog.records if "CLIENT TRACKING" in record.getMessage()] == ["WARNING"]
+
+
+def test_pushes_are_late_while_something_is_computed__nothing_old_is_stored_in_it(
+    level: nearby.Level, line: Proxy
+) -> None:
+    """It would have the sequence of now, with which it is believed until its timeout, by everyone."""
+    weather = "rain"
+
+    @cached(depends_on=["weather"])
+    def inner() -> str:
+        return weather
+
+    @cached()
+    def outer() -> str:
+        return inner()
+
+    def is_warm() -> bool:
+        inner()
+        return is_near(level, inner._address((), {}))
+
+    inner()
+    time.sleep(0.1)  # until the proxy has passed on the pushes of that
+    wait_until(is_warm)
+    with line.silent():
+        weather = "sun"
+        elsewhere(lambda: tags.bump(tags.of("weather")))
+        outer()
+    wait_until(lambda: inner() == "sun")
+    assert outer() == "sun"
+
+
+def test_forked_while_it_disconnects__the_child_has_a_level_of_its_own(level: nearby.Level) -> None:
+    store()
+    warm_up(level)
+    connection = level._connection
+    assert connection is not None
+    kept, connection._sock = connection._sock, None
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if nearby._level is not level else 1)
+    connection._sock = kept
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def test_much_has_piled_up__the_rest_is_waited_for(level: nearby.Level) -> None:
+    """More than the buffers of the sockets hold: then the push is not yet written when the reply to the bump is."""
+    store()
+    many = dict.fromkeys(tags.keys_of("long" * 50 + str(number) for number in range(9000)), 1)
+    redis = client(Purpose.SCRIPT)
+    for _ in range(5):
+        store()
+        warm_up(level)
+        for _ in range(4):
+            redis.mset(many)
+        elsewhere(lambda: tags.bump({"a"}))
+        assert not is_near(level)

@@ -158,10 +158,14 @@ class StrictKit(Kit):
     """A commit that was announced is seen by every read that begins after it, whenever the bump comes, if it does."""
 
     def before_commit(self, names: set[str]) -> Mark | None:
-        return marks.put(names)
+        mark = marks.put(names)
+        marks._prolong(mark.token, names)
+        return mark
 
     def after_commit(self, names: set[str], mark: Mark | None) -> None:
         tags.bump(names, release=[mark.token] if mark else [])
+        if mark:
+            marks._prolong(mark.token, names)  # it was under way
 
 
 @dataclass
