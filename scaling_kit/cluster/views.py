@@ -17,8 +17,9 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from scaling_kit import members, staff
-from scaling_kit.cluster import board, charts, marks, metrics, orders, permissions, runners
+from scaling_kit.cluster import board, charts, live_entries, marks, metrics, orders, permissions, runners
 from scaling_kit.cluster.conf import settings
+from scaling_kit.cluster.live_views import SETTINGS
 from scaling_kit.cluster.overview import overview
 from scaling_kit.cluster.refusals import RefusedError, refused_by_runner
 from scaling_kit.redis import BREAKER_SECONDS, Purpose, RedisError, client
@@ -43,6 +44,7 @@ class ClusterPage(staff.StaffPage):
             kwargs["board"] = board.look()
         except RedisError:
             kwargs["board"] = None  # the page says so, and asks again
+        kwargs["shows_settings"] = live_entries.is_on() and SETTINGS.may_view(self.request.user)
         return super().get_context_data(**kwargs)
 
 

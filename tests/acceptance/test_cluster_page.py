@@ -244,3 +244,31 @@ def test_demo__visitors_see_who_answers_and_its_staff_kills_a_process_that_comes
     assert fits(page), "no sideways scrolling"
     shots(page, "cluster-demo-phone")
     context.close()
+
+
+def test_setting_changed_on_the_page__kept_with_who_did_it(
+    demo: Demo, ada: BrowserContext, looker: BrowserContext, faults: list[str]
+) -> None:
+    page = opened(ada, f"{demo.url}dashboard/", faults)
+    settings = page.get_by_role("region", name="Settings")
+    limit = settings.get_by_label("UPLOAD_MAX_MB")
+    expect(limit).to_have_value("20")
+    limit.fill("many")
+    limit.press("Enter")
+    expect(page.get_by_text("UPLOAD_MAX_MB: Enter a whole number.")).to_be_visible()
+    assert "400" in faults.pop(), "the browser says so in its console"
+    limit.fill("7")
+    settings.get_by_role("button", name="Save").click()
+    expect(page.get_by_text("20 → 7, by ada")).to_be_visible()
+    page.reload()
+    expect(limit).to_have_value("7")
+    limit.scroll_into_view_if_needed()
+    shots(page, "cluster-settings")
+    limit.fill("20")
+    limit.press("Enter")
+    expect(page.get_by_text("7 → 20, by ada")).to_be_visible()
+    page.close()
+    other = opened(looker, f"{demo.url}dashboard/", faults)
+    expect(other.get_by_role("heading", name="demo", exact=True).or_(other.locator(".host h2").first)).to_be_visible()
+    expect(other.get_by_role("region", name="Settings")).to_have_count(0)
+    other.close()

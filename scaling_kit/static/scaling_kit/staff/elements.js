@@ -58,6 +58,7 @@ export class Refused extends Error {
     super(body.detail || `The server answered ${status}.`);
     this.status = status;
     this.code = body.code;
+    this.fields = body.fields;
   }
 }
 
