@@ -43,7 +43,7 @@ function row({ name, type, help }, mayChange) {
     show(setting) {
       if (field.value === shown) field.value = spelled(setting.value);
       shown = spelled(setting.value);
-      setText(fallback, spelled(setting.default) || "empty");
+      setText(fallback, type === "bool" ? (setting.default ? "on" : "off") : spelled(setting.default) || "empty");
       mark();
     },
   };
