@@ -13,6 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from scaling_kit.cache import cached, invalidate, observer, scopes, tags
+from tests.cache.models import Reply
 from tests.library.models import Author, Book, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -79,6 +80,12 @@ def save(book: Book, **changes: Any) -> None:
     book.save()
 
 
+def save_title(book: Book, **changes: Any) -> None:
+    for name, value in {"title": "new", **changes}.items():
+        setattr(book, name, value)
+    book.save(update_fields=["title"])
+
+
 def raw(sql: str, *params: Any) -> None:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
@@ -103,6 +110,9 @@ OF_ONE: dict[str, Callable[[Shelf], Any]] = {
     "save(update_fields) in a transaction": lambda it: transaction.atomic(it.books[0].save)(update_fields=["title"]),
     "save() of a deferred field": lambda it: transaction.atomic(save)(
         Book.objects.only("pk", "title").get(pk=it.books[0].pk), title="new"
+    ),
+    "save(update_fields), its author changed in memory only": lambda it: transaction.atomic(save_title)(
+        Book.objects.get(pk=it.books[0].pk), author=it.other
     ),
     "update_or_create": lambda it: Book.objects.update_or_create({"title": "new"}, pk=it.books[0].pk),
     "bulk_update": lambda it: Book.objects.bulk_update(it.books, ["title"]),
@@ -198,6 +208,40 @@ def test_row_that_this_process_failed_to_insert__is_in_the_scope_that_it_has_in_
     with transaction.atomic():
         Book.objects.filter(pk=1_000_000).update(title="new")
     assert shelf.read() == [shelf.other.pk, 0]
+
+
+def test_rows_deleted_by_the_database_with_others_of_their_table__nobody_knows_their_scopes(shelf: Shelf) -> None:
+    scopes.register(Reply, "author")
+    try:
+        with transaction.atomic():
+            Reply.objects.filter(author=shelf.one)._raw_delete("default")
+            assert scopes.expected({Reply: shelf.other}) & observer._watch(connection).written
+    finally:
+        scopes.unregister(Reply)
+
+
+def test_looked_up__for_rows_named_by_primary_key_and_for_no_other_table(
+    shelf: Shelf, django_assert_num_queries: Any, immutable: bool
+) -> None:
+    with django_assert_num_queries(2 if immutable else 1):
+        shelf.books[0].save()
+    with django_assert_num_queries(1):
+        Book.objects.filter(author=shelf.one).update(title="x")
+    with django_assert_num_queries(1):
+        shelf.one.save()
+
+
+def test_looked_up__is_not_what_a_function_shows(shelf: Shelf) -> None:
+    with observer.recording() as seen:
+        shelf.books[0].save(update_fields=["title"])
+    assert not seen
+
+
+def test_author_changed_in_memory_only__the_scope_is_that_of_the_database(shelf: Shelf) -> None:
+    raw("INSERT INTO library_book (id, title, author_id) VALUES (1000000, 'theirs', %s)", shelf.one.pk)
+    shelf.read()
+    save_title(Book.objects.get(pk=1_000_000), author=shelf.other)
+    assert shelf.one.pk in shelf.read()
 
 
 def test_row_that_is_not_there__nobody_knows_where_it_will_be(shelf: Shelf) -> None:
