@@ -59,6 +59,8 @@ COMPOUND = [
     "({x} AND {y} AND {x}) IS NULL",
     "COALESCE(({x} AND {y} AND {x}), true)",
     "CASE WHEN {x} THEN {y} ELSE true END",
+    "CASE WHEN {x} AND {y} AND {x} THEN false ELSE true END",
+    "({x}) BETWEEN false AND {y}",
     "EXISTS (SELECT 1 FROM library_book u0 WHERE {x_u0} AND u0.id = {b}.id)",
     "NOT EXISTS(SELECT 1 FROM library_author u1 WHERE {x} AND u1.id = {b}.author_id LIMIT 1)",
     '{b}.id IN (SELECT U0."id" FROM "library_book" U0 WHERE {x_u0})',
