@@ -124,7 +124,7 @@ class Observer:
         if not statement.writes:
             return execute(sql, params, many, context)
         return self._write(
-            scopes.of_write(statement.writes - ignored, text, params, many=many),
+            self._scoped(statement.writes - ignored, text, params, many=many),
             functools.partial(execute, sql, params, many, context),
             can_be_in_transaction=statement.is_plain_write,
         )
@@ -157,6 +157,13 @@ class Observer:
         """The connection has been opened anew."""
         self._forget_transaction()
         self._isolated_session = False
+
+    def _scoped(self, writes: frozenset[str], sql: str, params: Any, *, many: bool) -> frozenset[str]:
+        token = _recording.set(None)  # what is looked up for that is not shown
+        try:
+            return scopes.of_write(writes, sql, params, many=many, connection=self._connection)
+        finally:
+            _recording.reset(token)
 
     def _write(self, tags: frozenset[str], run: Callable[[], T], *, can_be_in_transaction: bool) -> T:
         if is_in_transaction(self._connection):

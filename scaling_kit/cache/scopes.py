@@ -12,10 +12,8 @@ so for certain, it is one of the whole table. So a scope that is declared and no
 from __future__ import annotations
 
 import functools
-import re
-import threading
+import itertools
 import uuid
-from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -23,26 +21,15 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.db.models import Field, IntegerField, Model, UUIDField
-from django.db.models.signals import post_save, pre_save
 
+from scaling_kit.cache import conditions, statements
 from scaling_kit.cache.tags import of_table
 
-REMEMBERED_ROWS = 10_000
-
-# By these a condition may be one of several, or not one of the whole statement; or it is no statement of Django's.
-_NOT_SURE = re.compile(
-    r"\b(?:OR|UNION|EXCEPT|INTERSECT|CASE|RETURNING|CONFLICT|USING|WITH)\b|\bNOT\s*\(|;|'|--|/\*", re.IGNORECASE
-)
-_TABLES = re.compile(r"(?:\b(?:FROM|JOIN|UPDATE|INTO)\s+|,\s*)[\"`]?([^\W\d][\w$]*)[\"`]?(?![\w$\"`.])", re.IGNORECASE)
-# One of several conditions that must all hold, and no part of a larger expression.
-_BEFORE_A_CONDITION = r"(?:^|\bAND )\(*"
-_AFTER_A_CONDITION = r"(?=\)*(?:\s+AND\b|\s*$))"
-_AFTER_ALL_CONDITIONS = re.compile(
-    r"\s(?:GROUP BY|HAVING|ORDER BY|LIMIT|OFFSET|FETCH|FOR)\b.*", re.IGNORECASE | re.DOTALL
-)
-_INSERT = re.compile(r"INSERT INTO [\"`](\w+)[\"`] \(([^)]*)\) VALUES (\((?:%s, )*%s\)(?:, \((?:%s, )*%s\))*)$")
-_UPDATE = re.compile(r"UPDATE [\"`](\w+)[\"`] SET (.*) WHERE [\"`]\1[\"`]\.[\"`](\w+)[\"`] = %s$")
+MOST_ROWS = 1000
+MOST_SCOPES = 100
+"""A statement that writes more rows, or in more scopes, than this is one of the whole table."""
 
 Scope = Mapping[type[Model], Any]
 
@@ -62,11 +49,18 @@ class _Registered:
         return str(self.field.column)
 
     @property
-    def primary_key(self) -> str:
-        return str(self.model._meta.pk.column)
+    def primary_key(self) -> str | None:
+        column: str | None = self.model._meta.pk.column
+        return column  # None where it is several columns
+
+    @functools.cached_property
+    def tag(self) -> str:
+        return of_table(self.table)
 
     def spell(self, value: Any) -> str | None:
         """One spelling for what is one value to the database; None if it is none."""
+        if not isinstance(value, (uuid.UUID, str) if self.is_uuid else (int, str)):  # 7.5 is rounded, or not
+            return None
         try:
             return uuid.UUID(str(value)).hex if self.is_uuid else str(int(value))
         except (TypeError, ValueError):
@@ -81,58 +75,25 @@ _registered: dict[str, _Registered] = {}
 _current: ContextVar[Mapping[str, str] | None] = ContextVar("scaling_kit_cache_scope", default=None)
 
 
-class _Rows:
-    """The scope of rows that this process has saved: of an immutable field it stays true for good."""
-
-    def __init__(self) -> None:
-        self._values: OrderedDict[tuple[str, str], str] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def remember(self, table: str, primary_key: Any, value: str) -> None:
-        row = table, str(primary_key)
-        with self._lock:
-            if self._values.get(row, value) != value:  # it changes all the same: of this save nothing is known
-                del self._values[row]
-                return
-            self._values[row] = value
-            while len(self._values) > REMEMBERED_ROWS:
-                self._values.popitem(last=False)
-
-    def find(self, table: str, primary_key: Any) -> str | None:
-        return self._values.get((table, str(primary_key)))
-
-
-_rows = _Rows()
-
-
 def register(model: type[Model], field: str, *, immutable: bool = False) -> None:
     """The rows of this model belong to the scope that `field` of it names.
 
     The field holds integers or UUIDs, or is a foreign key to such. `immutable` promises that no row ever changes its
-    scope; only then does `save()` of a row stay in it. Raises `django.core.exceptions.FieldDoesNotExist`, `ValueError`.
+    scope: then the one of a row that is saved or deleted can be looked up without locking that row.
+
+    Raises `django.core.exceptions.FieldDoesNotExist`, `ValueError`.
     """
     found = model._meta.get_field(field)
     if not isinstance(found, Field) or found.model._meta.concrete_model is not model._meta.concrete_model:
         raise ValueError(f"{model._meta.label}.{field} is no column of {model._meta.db_table}: register its own model")
     if not isinstance(_target(found), (IntegerField, UUIDField)):  # collations make one of several spellings of a text
         raise ValueError(f"{model._meta.label}.{field} must hold integers or UUIDs to name a scope")  # noqa: TRY004
-    _registered[model._meta.db_table] = _Registered(
-        model=model,
-        immutable=immutable,
-        field=found,
-    )
-    _parameter_of.cache_clear()
-    if immutable:
-        for signal in (pre_save, post_save):
-            signal.connect(_remember, sender=model, dispatch_uid=_receiver_of(model))
+    _registered[model._meta.db_table] = _Registered(model=model, immutable=immutable, field=found)
 
 
 def unregister(model: type[Model]) -> None:
     """For tests."""
     del _registered[model._meta.db_table]
-    for signal in (pre_save, post_save):
-        signal.disconnect(sender=model, dispatch_uid=_receiver_of(model))
-    _parameter_of.cache_clear()
 
 
 def expected(scope: Scope) -> frozenset[str]:
@@ -153,25 +114,31 @@ def within(scope: Scope) -> Iterator[None]:
 def of_read(reads: frozenset[str], sql: str, params: Any) -> frozenset[str]:
     """`reads`, with the tags of its scope for each table whose rows the statement restricts to it."""
     current = _current.get()
-    if current is None:
+    if current is None or not isinstance(params, (tuple, list)):
         return reads
     found = set(reads)
     for table, value in current.items():
         tag = of_table(table)
-        if tag in found and _value_in(sql, params, table) == value:
+        if tag in found and _values_read(sql, params, _registered[table]) == {value}:
             found -= {tag}
             found |= {_unknown(table), _tag(table, value)}
     return frozenset(found)
 
 
-def of_write(writes: frozenset[str], sql: str, params: Any, *, many: bool) -> frozenset[str]:
-    """`writes`, and for each table with scopes which of them: those of the rows written, or the unknown one."""
+def of_write(
+    writes: frozenset[str], sql: str, params: Any, *, many: bool, connection: BaseDatabaseWrapper
+) -> frozenset[str]:
+    """`writes`, and for each table with scopes which of them: those of the rows written, or the unknown one.
+
+    To be called before the statement is executed: may look up the scopes that its rows are in.
+    """
     if not _registered:
         return writes
     found = set(writes)
-    for table in _registered:
-        if of_table(table) in writes:
-            values = None if many else _values_written(sql, params, _registered[table])
+    for table, registered in _registered.items():
+        if registered.tag in writes:
+            is_clear = not many and isinstance(params, (tuple, list))
+            values = _values_written(sql, params, registered, connection) if is_clear else None
             found |= {_unknown(table)} if values is None else {_tag(table, value) for value in values}
     return frozenset(found)
 
@@ -219,91 +186,80 @@ def _unknown(table: str) -> str:
     return f"{of_table(table)}~"
 
 
-def _receiver_of(model: type[Model]) -> str:
-    return f"scaling_kit.cache.scopes.{model._meta.label}"
-
-
-def _remember(sender: type[Model], instance: Model, **_: Any) -> None:
-    """Receiver of `pre_save`, and of `post_save` for rows that are new."""
-    registered = _registered[sender._meta.db_table]
-    value = _value_of(registered, instance)
-    # Before an INSERT nobody knows whether there is such a row already, of another scope.
-    if instance.pk is not None and value is not None and not instance._state.adding:
-        _rows.remember(registered.table, instance.pk, value)
-
-
 def _value_of(registered: _Registered, instance: Model) -> str | None:
     return registered.spell(vars(instance).get(registered.field.attname))  # no query for a deferred field
 
 
-def _values_written(sql: str, params: Any, registered: _Registered) -> set[str] | None:
-    """The scopes of the rows that this statement writes; None if it does not say."""
-    if not isinstance(params, (tuple, list)):
+def _values_read(sql: str, params: Sequence[Any], registered: _Registered) -> set[str] | None:
+    numbers = conditions.of_read(sql, len(params), registered.table, registered.column)
+    return _all_spelled(registered, params, numbers)
+
+
+def _values_written(
+    sql: str, params: Sequence[Any], registered: _Registered, connection: BaseDatabaseWrapper
+) -> set[str] | None:
+    """The scopes that the rows written are in, before and after; None if that is not known."""
+    write = conditions.of_write(sql, len(params))
+    if write is None or write.table != registered.table.casefold():
         return None
-    found = (
-        _values_inserted(sql, params, registered)
-        or _value_updated(sql, params, registered)
-        or _value_restricted(sql, params, registered)
-    )
-    return None if None in found else {value for value in found if value is not None} or None
-
-
-def _values_inserted(sql: str, params: Sequence[Any], registered: _Registered) -> set[str | None]:
-    match = _INSERT.match(sql.partition(" RETURNING ")[0])
-    if not match or match[1] != registered.table:
-        return set()
-    columns = [column.strip(' "`') for column in match[2].split(",")]
-    if registered.column not in columns or len(params) % len(columns):
-        return set()
-    return {registered.spell(value) for value in params[columns.index(registered.column) :: len(columns)]}
-
-
-def _value_updated(sql: str, params: Sequence[Any], registered: _Registered) -> set[str | None]:
-    """Of one row, named by its primary key, whose scope is known and stays."""
-    match = _UPDATE.match(sql)
-    if not registered.immutable or not match or (match[1], match[3]) != (registered.table, registered.primary_key):
-        return set()
-    value = _rows.find(registered.table, params[-1])
-    assigned = re.search(rf"[\"`]{re.escape(registered.column)}[\"`] = (%s)?", match[2])
-    if assigned:
-        index = match[2][: assigned.end()].replace("%%", "").count("%s") - 1
-        if not assigned[1] or registered.spell(params[index]) != value:  # it leaves its scope all the same
-            return set()
-    return {value} if value else set()
-
-
-def _value_restricted(sql: str, params: Sequence[Any], registered: _Registered) -> set[str | None]:
-    """Of `filter(tenant=7).update(...)` or `.delete()`, which leave rows in their scope."""
-    assignments = sql.partition(" WHERE ")[0]
-    if re.search(rf"[\"`]{re.escape(registered.column)}[\"`]\s*=", assignments):
-        return set()
-    value = _value_in(sql, params, registered.table)
-    return {value} if value else set()
-
-
-def _value_in(sql: str, params: Any, table: str) -> str | None:
-    """The value to which the statement restricts the scope of this table, if it surely does."""
-    if not isinstance(params, (tuple, list)):
+    column = registered.column.casefold()
+    if write.conditions is None:  # the rows are new
+        return _all_spelled(registered, params, write.values.get(column))
+    if not write.values and statements.deletes_more_of(registered.table):
         return None
-    index = _parameter_of(sql, table)
-    return None if index is None or index >= len(params) else _registered[table].spell(params[index])
+    before = _values_before(write.conditions, params, registered, connection)
+    if before is None or column not in write.values:
+        return before
+    after = _all_spelled(registered, params, write.values[column])
+    return after and before | after
 
 
-@functools.lru_cache(maxsize=4096)
-def _parameter_of(sql: str, table: str) -> int | None:
-    """Which parameter the statement compares the scope of this table with, as one of the conditions of its only WHERE.
+def _values_before(
+    known: Mapping[str, tuple[int, ...]],
+    params: Sequence[Any],
+    registered: _Registered,
+    connection: BaseDatabaseWrapper,
+) -> set[str] | None:
+    """By a condition on the scope, `filter(tenant=7).update(...)`; else by one on the primary key, as of `save()`."""
+    column, primary_key = registered.column.casefold(), str(registered.primary_key).casefold()
+    if column in known:
+        return _all_spelled(registered, params, known[column])
+    if primary_key not in known or len(known[primary_key]) > MOST_ROWS:
+        return None
+    return _fetch_values([params[number] for number in known[primary_key]], registered, connection)
 
-    For statements as Django spells them; of any other it says None.
-    """
-    before, where, conditions = sql.partition(" WHERE ")
-    if not where or "WHERE" in conditions.upper() or _NOT_SURE.search(sql):
+
+def _fetch_values(keys: Sequence[Any], registered: _Registered, connection: BaseDatabaseWrapper) -> set[str] | None:
+    """The scopes of these rows; None if one may move, or is not there: it may be in a moment."""
+    lock = _lock(registered, connection)
+    if lock is None:
         return None
-    if [name.lower() for name in _TABLES.findall(sql)].count(table.lower()) != 1:
+    names = registered.column, registered.table, str(registered.primary_key)
+    column, table, primary_key = map(connection.ops.quote_name, names)
+    marks = ", ".join(["%s"] * len(keys))
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {column} FROM {table} WHERE {primary_key} IN ({marks}) {lock}", keys)  # noqa: S608
+        values = [value for (value,) in cursor.fetchall()]
+    is_complete = len(values) == len(set(map(str, keys)))
+    return _all_spelled(registered, values, range(len(values))) if is_complete else None
+
+
+def _lock(registered: _Registered, connection: BaseDatabaseWrapper) -> str | None:
+    """What keeps rows in their scope from a SELECT to the statement that follows; None if nothing does."""
+    if not connection.in_atomic_block and connection.get_autocommit():
+        return "" if registered.immutable else None
+    if not connection.features.has_select_for_update:
+        return None  # SQLite: a transaction that begins with a SELECT does not wait for its turn to write
+    # As the UPDATE itself does: FOR UPDATE would make wait who inserts rows that refer to this one.
+    no_key = connection.features.has_select_for_no_key_update
+    return "" if registered.immutable else connection.ops.for_update_sql(no_key=no_key)
+
+
+def _all_spelled(registered: _Registered, params: Sequence[Any], numbers: Iterable[int] | None) -> set[str] | None:
+    """The scopes that these parameters name: a value each, or the list of a column's values."""
+    given = [params[number] for number in numbers or ()]
+    values = itertools.chain.from_iterable(value if isinstance(value, list) else [value] for value in given)
+    spelled = {registered.spell(value) for value in values}
+    if None in spelled or not 0 < len(spelled) <= MOST_SCOPES:
         return None
-    name = rf"[\"`]{re.escape(table)}[\"`]\.[\"`]{re.escape(_registered[table].column)}[\"`]"
-    match = re.search(
-        rf"{_BEFORE_A_CONDITION}({name} = )%s{_AFTER_A_CONDITION}", _AFTER_ALL_CONDITIONS.sub("", conditions)
-    )
-    if not match:
-        return None
-    return (before + where + conditions[: match.start(1)]).replace("%%", "").count("%s")
+    return {value for value in spelled if value is not None}

@@ -28,6 +28,7 @@ _WRITES = re.compile(rf"(?<![\w\"`]){_WRITE}\b|\b{_WRITE}(?![\w\"`])", re.IGNORE
 _TARGET = re.compile(r"(?:INSERT INTO|UPDATE|DELETE FROM) [\"`](\w+)[\"`](?: SET | WHERE | \(|$)", re.IGNORECASE)
 _REMOVES = re.compile(r"\b(?:DELETE|TRUNCATE|MERGE|REPLACE)\b", re.IGNORECASE)
 _REMOVES_ALL = re.compile(r"\bTRUNCATE\b.*\bCASCADE\b", re.IGNORECASE | re.DOTALL)
+_RETURNS = re.compile(r"(?:(?!INSERT\b)|.*\bCONFLICT\b).*\bRETURNING\b", re.IGNORECASE | re.DOTALL)
 # Wherever it is said: after a comment, in a second statement, by `set_config`.
 _ISOLATION = re.compile(r"\b(?:SET|BEGIN|START|SET_CONFIG)\b.*ISOLATION", re.IGNORECASE | re.DOTALL)
 _ESCAPED_NAME = re.compile(r"U&\"", re.IGNORECASE)
@@ -59,13 +60,18 @@ def tables() -> list[str]:
     return sorted(_words_of_tables())
 
 
+def deletes_more_of(table: str) -> bool:
+    """May the database delete or change rows of this table by itself because other rows of it go?"""
+    return table in _with_children(frozenset(_dependents().get(table, ())), _dependents())
+
+
 def _parse(sql: str) -> Statement:
     named = _named(sql)
     keywords = _WRITES.findall(sql)
     written = _written(sql, named, len(keywords))
     # The words of a write may be those of a text or a comment: then it reads what it names. What surely writes does
-    # not read its own table, or a view that keeps a log would never be stored.
-    surely_writes = len(keywords) == 1 and _TARGET.match(sql)
+    # not read its own table, or a view that keeps a log would never be stored, unless it says what was in there.
+    surely_writes = len(keywords) == 1 and _TARGET.match(sql) and not _RETURNS.match(sql)
     return Statement(
         reads=frozenset(map(of_table, named - written if surely_writes else named)),
         writes=frozenset(map(of_table, written)),

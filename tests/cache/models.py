@@ -25,3 +25,14 @@ class Chapter(models.Model):
 
     def __str__(self) -> str:
         return str(self.pk)
+
+
+class Reply(models.Model):
+    author = models.ForeignKey(Author, on_delete=models.CASCADE)
+    answers = models.ForeignKey("self", null=True, on_delete=BY_DATABASE)
+
+    class Meta:
+        app_label = "cache_tests"
+
+    def __str__(self) -> str:
+        return str(self.pk)

@@ -92,6 +92,20 @@ def test_sure_write__does_not_read_its_own_table_and_reads_the_others() -> None:
     assert (spelled(found.reads), spelled(found.writes)) == ("library_author", "library_tag")
 
 
+@pytest.mark.parametrize(
+    ("sql", "reads"),
+    [
+        ('UPDATE "library_tag" SET "name" = %s RETURNING "library_tag"."name"', "library_tag"),
+        ('DELETE FROM "library_tag" WHERE "id" = %s RETURNING *', "library_tag"),
+        ('INSERT INTO "library_tag" ("name") VALUES (%s) ON CONFLICT DO UPDATE SET n = 1 RETURNING n', "library_tag"),
+        ('INSERT INTO "library_tag" ("name") VALUES (%s) RETURNING "library_tag"."id"', ""),
+    ],
+)
+def test_write_that_returns_what_was_there__reads_its_table(sql: str, reads: str) -> None:
+    found = statements.parse(sql)
+    assert (spelled(found.reads), spelled(found.writes)) == (reads, "library_tag")
+
+
 def test_truncated_with_what_refers_to_it__those_tables_too() -> None:
     writes = spelled(statements.parse("TRUNCATE library_author RESTART IDENTITY CASCADE").writes)
     assert {"library_book", "library_book_tags", "cache_tests_chapter"} <= set(writes.split())
