@@ -1,6 +1,6 @@
 """Requests per second: the kit's web processes beside other servers of Django, and Node's cluster module.
 
-    python bench/web.py [--rounds 5] [--seconds 3] [--only kit,node] [--markdown figures.md] [--save figures.json]
+    python bench/web.py [--rounds 5] [--seconds 2] [--only kit,node] [--markdown figures.md] [--save figures.json]
 
 Needs the extras `demo` and `bench`. Fetches wrk (out of Debian's package, if it is not installed), granian and Node's
 packages into `.run/bench`; who cannot run here is left out, and the reason printed. Three views: a small JSON, one
@@ -8,7 +8,7 @@ behind an access token (verified, and Redis asked whether it was revoked), and a
 runs with one and with two workers for the whole time, and does nothing while another one is measured. wrk runs on the
 same cores. Each round asks all of them, the next one in the opposite order. Prints markdown: the medians of the rounds.
 
-Eleven minutes with the defaults: 41 measurements of `--seconds` in each round.
+Seven minutes with the defaults: 34 measurements of `--seconds` in each round.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FEED_KEY = "bench:feed"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3, help="of each measurement")
+    parser.add_argument("--seconds", type=int, default=2, help="of each measurement")
     parser.add_argument("--only", default="", help="parts of names, as in: kit,granian")
     parser.add_argument("--markdown", type=Path, help="a file for what is printed")
     parser.add_argument("--save", type=Path, help="a file for every figure of every round, as JSON")
@@ -121,9 +121,7 @@ class Race:
         print(f"starting {contestant.name}, {workers} worker(s)", file=sys.stderr, flush=True)
         try:
             server = stack.enter_context(
-                serving(
-                    contestant, workers, environment=self._environment, token=self._token, folder=self._folder
-                )
+                serving(contestant, workers, environment=self._environment, token=self._token, folder=self._folder)
             )
             if not self._redis.exists(FEED_KEY) and "feed" in contestant.views:
                 self._redis.set(FEED_KEY, server.fetch("feed"))
