@@ -121,9 +121,7 @@ class Race:
         print(f"starting {contestant.name}, {workers} worker(s)", file=sys.stderr, flush=True)
         try:
             server = stack.enter_context(
-                serving(
-                    contestant, workers, environment=self._environment, token=self._token, folder=self._folder
-                )
+                serving(contestant, workers, environment=self._environment, token=self._token, folder=self._folder)
             )
             if not self._redis.exists(FEED_KEY) and "feed" in contestant.views:
                 self._redis.set(FEED_KEY, server.fetch("feed"))

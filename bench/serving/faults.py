@@ -151,16 +151,20 @@ def hoard(trial: Trial) -> None:
 
 SCENARIOS = (
     Scenario(name="reload", about="a release of the same speed", act=reload),
-    Scenario(name="reload, 3 s requests", about="and two requests of 3 s begin each second", act=reload_with_slow_requests),
-    Scenario(name="reload, slow boot", about="the release takes 12 s (`--boot-seconds`) until it serves", act=reload_slow_to_boot),
+    Scenario(
+        name="reload, 3 s requests", about="and two requests of 3 s begin each second", act=reload_with_slow_requests
+    ),
+    Scenario(
+        name="reload, slow boot",
+        about="the release takes 12 s (`--boot-seconds`) until it serves",
+        act=reload_slow_to_boot,
+    ),
     Scenario(name="reload, broken", about="the release cannot be imported", act=reload_broken),
     Scenario(name="scale 2 → 4 → 2", about="as soon as all four have answered", act=scale),
     Scenario(name="stop, start", about="one after the other", act=stop_and_start),
     Scenario(name="kill -9 of one", about="of two", act=kill_one),
     Scenario(name="kill -9 of all", about="both at once", act=kill_all),
-    Scenario(
-        name="max requests", about="150 by each process", act=outlive_requests, limits=Limits(requests=True)
-    ),
+    Scenario(name="max requests", about="150 by each process", act=outlive_requests, limits=Limits(requests=True)),
     Scenario(
         name="memory limit", about="150 MB, which each reaches in some seconds", act=hoard, limits=Limits(memory=True)
     ),

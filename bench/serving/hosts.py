@@ -309,4 +309,3 @@ class CarefulPm2(Pm2):
 
 
 HOSTS: tuple[type[Host], ...] = (Kit, Pm2, CarefulPm2, Gunicorn, Granian)
-

@@ -98,9 +98,7 @@ def _unpack_debian_packages(folder: Path) -> None:
 
 def _run(command: Sequence[str], complaint: str, cwd: Path | None = None) -> None:
     try:
-        done = subprocess.run(
-            command, cwd=cwd, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
-        )
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS)
     except subprocess.TimeoutExpired:
         raise MissingError(f"{complaint}: no end within {PATIENCE_SECONDS} s") from None
     if done.returncode:
