@@ -26,7 +26,7 @@ def write(found: Found, failed: Mapping[tuple[str, str], str]) -> Iterator[str]:
     yield "Of all rounds together; in brackets those that were on kept connections.\n"
     yield from _table(found, _losses)
     yield "\n### The command, and what was left\n"
-    yield "Median seconds until it returned, and exit status; processes that still answer; ms until a new one did.\n"
+    yield "Seconds until it returned (medians), exit status; processes that still answer; ms until a new one did.\n"
     yield from _table(found, _afterwards)
     yield from _complaints(found)
     yield "\n### The scenarios\n"
