@@ -33,6 +33,7 @@ from bench.race.processes import EndedError, unwind_on_signals
 from bench.serving import report, tools
 from bench.serving.field import Contestant, contestants
 from bench.serving.pressure import Figures, RefusedError, Serving, press, serving
+from bench.serving.tools import in_one_line
 from scaling_kit.embedded import Valkey, free_port
 from scaling_kit.testing import running
 
@@ -126,7 +127,7 @@ class Race:
             if not self._redis.exists(FEED_KEY) and "feed" in contestant.views:
                 self._redis.set(FEED_KEY, server.fetch("feed"))
         except (TimeoutError, EndedError, RefusedError) as error:
-            self.failed[contestant.name] = str(error)
+            self.failed[contestant.name] = in_one_line(error)
             return None
         return server
 
@@ -146,7 +147,7 @@ class Race:
         try:
             return press(server, view, seconds)
         except (EndedError, RefusedError) as error:
-            self.failed[server.contestant.name] = f"{view}, {server.workers} worker(s): {error}"
+            self.failed[server.contestant.name] = f"{view}, {server.workers} worker(s): {in_one_line(error)}"
             return None
 
 

@@ -107,7 +107,7 @@ class Trials:
         try:
             outcome = perform(scenario, host, seconds=self._seconds, boot_seconds=self._boot_seconds)
         except (TimeoutError, EndedError, OSError) as error:
-            self.failed[scenario.name, kind.name] = str(error)
+            self.failed[scenario.name, kind.name] = tools.in_one_line(error)
         else:
             self.found.setdefault((scenario, kind), []).append(outcome)
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from bench.race.processes import ROOT, EndedError, Tree, worker
+from bench.race.processes import ROOT, Tree, worker
 from bench.serving import tools
 from bench.serving.field import Contestant
 from scaling_kit.embedded import free_port
@@ -144,6 +144,3 @@ def _number(pattern: str, output: str) -> float:
     if not found:
         raise RefusedError(f"wrk said something else: {output}")
     return float(found[1])
-
-
-__all__ = ["EndedError", "Figures", "RefusedError", "Serving", "press", "serving"]

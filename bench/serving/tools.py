@@ -18,11 +18,18 @@ from bench.race.processes import ROOT
 
 FOLDER = ROOT / ".run" / "bench"
 PATIENCE_SECONDS = 240
+LONGEST_COMPLAINT = 400  # characters
 DEBIAN_PACKAGES = ("wrk", "libluajit-5.1-2")
 
 
 class MissingError(Exception):
     """Something this bench needs is not here. The message says what to do."""
+
+
+def in_one_line(error: Exception) -> str:
+    """The end of it: a process that ended has quoted its log."""
+    words = " ".join(str(error).split())
+    return words if len(words) <= LONGEST_COMPLAINT else f"... {words[-LONGEST_COMPLAINT:]}"
 
 
 @dataclass(frozen=True, kw_only=True)
