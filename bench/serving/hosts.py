@@ -141,16 +141,20 @@ class Host:
 
     def _run(self, *command: str) -> Done:
         begun_at = time.monotonic()
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env={**os.environ, **self._environment()},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=COMMAND_SECONDS,
-            check=False,
-        )
+        environment = {**os.environ, **self._environment()}
+        try:
+            done = subprocess.run(
+                command,
+                cwd=ROOT,
+                env=environment,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                timeout=COMMAND_SECONDS,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"`{' '.join(command[1:])}` did not return within {COMMAND_SECONDS:.0f} s") from None
         lines = done.stdout.strip().splitlines() if done.returncode else []
         seconds = time.monotonic() - begun_at
         return Done(seconds=seconds, status=done.returncode, said=lines[-1] if lines else "")
