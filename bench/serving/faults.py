@@ -19,7 +19,7 @@ PER_SECOND = 100
 SLOW_PER_SECOND = 2
 PATIENCE_SECONDS = 60.0
 RECENT_SECONDS = 1.0
-SETTLE_SECONDS = 12.0  # after a broken release: granian stops its second worker after 7
+SETTLE_SECONDS = 12.0  # of who is told by a signal: granian stops its second worker after 7
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +111,7 @@ def reload_slow_to_boot(trial: Trial) -> None:
 def reload_broken(trial: Trial) -> None:
     trial.host.write(Release(is_broken=True))
     trial.done = trial.host.reload()
-    time.sleep(SETTLE_SECONDS)
+    time.sleep(SETTLE_SECONDS if trial.done.status is None else 2 * RECENT_SECONDS)
     trial.workers_left = len(trial.pids())
 
 

@@ -305,10 +305,10 @@ class Pm2(Host):
 class CarefulPm2(Pm2):
     name = "PM2, careful"
     configured = (
-        "`pm2 start app.cjs -i 2 --wait-ready --listen-timeout 20000 --kill-timeout 10000`; "
+        "`pm2 start app.cjs -i 2 --wait-ready --listen-timeout 15000 --kill-timeout 10000`; "
         "the application says when it is ready, and drains on SIGINT"
     )
-    options = ("--wait-ready", "--listen-timeout", "20000", "--kill-timeout", "10000")
+    options = ("--wait-ready", "--listen-timeout", "15000", "--kill-timeout", "10000")
     drains = True
 
 
