@@ -1,6 +1,6 @@
 """What befalls web processes, under a load that does not wait: the kit beside PM2, stock gunicorn and granian.
 
-    python bench/web_faults.py [--rounds 1] [--seconds 2] [--only kit,PM2] [--scenarios reload,kill]
+    python bench/web_faults.py [--rounds 1] [--seconds 1.5] [--only kit,PM2] [--scenarios reload,kill]
                                [--boot-seconds 12] [--markdown verdicts.md] [--save verdicts.json]
 
 Needs the extras `demo` and `bench`. Fetches PM2 (from npm) and granian into `.run/bench`; who cannot run here is left
@@ -31,7 +31,7 @@ from scaling_kit.testing import running
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of load before and after each event")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of load before and after each event")
     parser.add_argument("--boot-seconds", type=float, default=12.0, help="of the release that is slow to boot")
     parser.add_argument("--only", default="", help="parts of names, as in: kit,PM2")
     parser.add_argument("--scenarios", default="", help="parts of names, as in: reload,kill")
