@@ -17,7 +17,8 @@ from scaling_kit.cluster.cores import usable_cores
 
 REPOSITORY = Path(__file__).parents[2]
 IMPORTS = (
-    "import sys, scaling_kit.cluster.serve, scaling_kit.cluster.gunicorn_websocket, scaling_kit.cluster.worker;"
+    "import sys, scaling_kit.cluster.serve, scaling_kit.cluster.gunicorn_websocket, scaling_kit.cluster.worker,"
+    "scaling_kit.cluster.thread_worker;"
     "print([name for name in sys.modules if name.startswith(('django', 'redis', 'tests'))])"
 )
 
@@ -108,6 +109,15 @@ def test_contract__worker_that_fails_leaves_spawn_by_system_exit() -> None:
     spawn = source(gunicorn.arbiter.Arbiter.spawn_worker)
     assert "self.worker_age += 1" in spawn
     assert spawn.index("except Exception as e:") < spawn.index("sys.exit(self.WORKER_BOOT_ERROR)")
+
+
+def test_contract__worker_that_stops_accepts_no_more_then_waits_for_its_connections() -> None:
+    run = source(ThreadWorker.run)
+    stops = run.index("self.set_accept_enabled(False)", run.index("while self.alive"))
+    assert stops < run.index("while self.nr_conns > 0")
+    assert "for listener in self.sockets" in source(ThreadWorker.set_accept_enabled)
+    stop = source(gunicorn.arbiter.Arbiter.stop)
+    assert stop.index("close_sockets(self.LISTENERS") < stop.index("self.kill_workers(sig)")
 
 
 def test_contract__application_runs_its_arbiter_through_super() -> None:
