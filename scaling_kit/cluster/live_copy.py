@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import logging
 import os
+import queue
 import socket
 import threading
 import time
@@ -19,7 +20,7 @@ import uuid
 from contextlib import closing, suppress
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connections
+from django.db import DatabaseError, InterfaceError, OperationalError, connections
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 from scaling_kit.cluster.conf import settings
@@ -32,6 +33,8 @@ AWAY_SECONDS = 0.5
 RELOAD_SECONDS = 10.0
 FIRST_SECONDS = 1.0
 FRESH_SECONDS = 1.0
+LOAD_SECONDS = 2.0
+MOST_HANGING = 5
 VERSION_TTL_SECONDS = 86400
 _UNKNOWN = object()
 
@@ -53,6 +56,7 @@ class Copy:
         self._loaded_at = 0.0
         self.is_untold = False
         self._subscription: Any = None
+        self._hanging: list[threading.Thread] = []
         self._was_reachable = True
 
     def start(self) -> None:
@@ -84,11 +88,7 @@ class Copy:
         if not self._loading.acquire(timeout=FIRST_SECONDS):  # another thread waits for the database
             return False
         try:
-            if connection is not None:
-                self.values = live_store.fetch(connection)
-            else:
-                with closing(connections.create_connection(live_store.database())) as own:
-                    self.values = live_store.fetch(own)
+            self.values = live_store.fetch(connection) if connection is not None else self._fetch_aside()
         except (DatabaseError, InterfaceError) as error:
             self._note_reachable(False, error)
             return False
@@ -97,6 +97,26 @@ class Copy:
         self._note_reachable(True)
         self._loaded_at = self.right_at = time.monotonic()
         return True
+
+    def _fetch_aside(self) -> dict[str, Any]:
+        """By a connection and in a thread of their own, given up after LOAD_SECONDS: a database whose host has gone
+        without a word would be waited for until TCP gives up, and the one that takes its place never be asked.
+        """
+        self._hanging = [each for each in self._hanging if each.is_alive()]
+        if len(self._hanging) >= MOST_HANGING:
+            raise OperationalError(f"{len(self._hanging)} connections wait for the database")
+        done: queue.SimpleQueue[dict[str, Any] | Exception] = queue.SimpleQueue()
+        thread = threading.Thread(target=_fetch_into, args=[done], name="scaling_kit-live-load", daemon=True)
+        thread.start()
+        try:
+            found = done.get(timeout=LOAD_SECONDS)
+        except queue.Empty:
+            self._hanging.append(thread)
+            raise OperationalError(f"The database has not answered within {LOAD_SECONDS:g} s") from None
+        thread.join()  # has closed its connection before it said what it found
+        if isinstance(found, Exception):
+            raise found
+        return found
 
     def tell(self) -> None:
         """Tell the others that something has changed; if Redis is away, as soon as it answers again."""
@@ -141,6 +161,9 @@ class Copy:
         looked_at = time.monotonic()
         if version != self._seen or looked_at - self._loaded_at > RELOAD_SECONDS:
             self._seen = version if self.load() else _UNKNOWN
+            if self._seen is _UNKNOWN:
+                self._tried.set()
+                self._stopped.wait(AWAY_SECONDS)  # no faster: every process tries to connect
         elif self._was_reachable:
             self.right_at = looked_at
         self._tried.set()
@@ -157,7 +180,9 @@ class Copy:
         """POLL_SECONDS at most. A message says no more than that it is worth looking."""
         try:
             if self._subscription is None:
-                self._subscription = client(Purpose.BLOCKING).pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
+                # Not BLOCKING: redis-py connects again in the middle of a read, and would wait for ever for the
+                # greeting of a server that accepts and is silent. How long a read waits, it is told here.
+                self._subscription = client(Purpose.REQUEST).pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call]
                 self._subscription.subscribe(_channel())
                 return  # what was published before, is in the version
             self._subscription.get_message(timeout=POLL_SECONDS)
@@ -184,6 +209,28 @@ class Copy:
             level = logging.INFO if reachable else logging.WARNING
             logger.log(level, "live settings database_reachable=%s error=%r", reachable, error)
         self._was_reachable = reachable
+
+
+def _fetch_into(done: queue.SimpleQueue[dict[str, Any] | Exception]) -> None:
+    from scaling_kit.cluster import live_store
+
+    try:
+        with closing(_own_connection(live_store.database())) as own:
+            found = live_store.fetch(own)
+    except Exception as error:  # for the thread that waits
+        done.put(error)
+    else:
+        done.put(found)
+
+
+def _own_connection(alias: str) -> BaseDatabaseWrapper:
+    """Gives up to connect after LOAD_SECONDS, where the driver can, so that threads do not gather."""
+    own = connections.create_connection(alias)
+    options = own.settings_dict["OPTIONS"]
+    if own.vendor in ("postgresql", "mysql") and not options.get("pool"):
+        limited = {"connect_timeout": round(LOAD_SECONDS), **options}
+        own.settings_dict = {**own.settings_dict, "OPTIONS": limited}
+    return own
 
 
 _copy = Copy()

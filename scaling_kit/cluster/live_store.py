@@ -26,7 +26,7 @@ _actor: ContextVar[str] = ContextVar("scaling_kit.live.actor", default="")
 def change(name: str, value: Any, *, by: str = "") -> None:
     """See `Live.change`. Concurrent changes of one setting wait for each other: the last one wins."""
     from constance import config
-    from constance.codecs import dumps, loads
+    from constance.codecs import dumps
     from constance.signals import config_updated
 
     entry = live_entries.insist(name, value)
@@ -36,13 +36,13 @@ def change(name: str, value: Any, *, by: str = "") -> None:
             return
         rows = _model().objects.using(alias).select_for_update()
         row, _ = rows.get_or_create(key=_prefix() + name, defaults={"value": default})
-        old, row.value = row.value, new
+        old, row.value = default if row.value is None else row.value, new
         row.save(using=alias, update_fields=["value"])
         LiveChange.objects.using(alias).create(
             name=name, old=old, new=new, by=(by or _who())[: LiveChange.TEXT_MAX], origin=_origin()
         )
         transaction.on_commit(partial(live_copy.changed, alias), using=alias)
-    config_updated.send(sender=config, key=name, old_value=loads(old), new_value=value)
+    config_updated.send(sender=config, key=name, old_value=readable(old), new_value=value)
 
 
 @contextmanager
@@ -84,12 +84,12 @@ def fetch_history(name: str = "", *, limit: int = 50) -> list[dict[str, Any]]:
 
 
 def readable(stored: str) -> Any:
-    """What the text stands for, or the text, if this release does not know its type."""
+    """What the text stands for, or the text, if this release cannot read it."""
     from constance.codecs import loads
 
     try:
         return loads(stored)
-    except (ValueError, TypeError):
+    except Exception:  # a decoder raises what it likes; one row must not keep all other settings from being read
         return stored
 
 

@@ -152,6 +152,16 @@ def test_changed_in_the_table_by_hand_or_of_another_type__seen_and_the_default()
     assert live.UPLOAD_MAX_MB == 20
 
 
+@pytest.mark.parametrize("stored", ['{"__type__": "decimal", "__value__": "x"}', "no JSON", None])
+def test_row_that_cannot_be_read__the_others_can_and_it_can_be_changed(stored: str | None) -> None:
+    Constance.objects.create(key="RATE", value=stored)
+    live.BANNER = "told"
+    assert (live.BANNER, live.RATE) == ("told", 0.5)
+    live.RATE = 0.7
+    assert live.RATE == 0.7
+    assert live_store.fetch_history("RATE")[0]["new"] == 0.7
+
+
 def test_fork__the_child_follows_too() -> None:
     live.UPLOAD_MAX_MB = 5
     assert live.UPLOAD_MAX_MB == 5
