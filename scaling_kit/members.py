@@ -55,7 +55,7 @@ class Member:
         self._info: dict[str, Any] = info
         self._cpu = _CpuShare()
         self._wake = threading.Event()
-        self._stopping = False
+        self.has_left = False
         self._thread = threading.Thread(target=self._beat_until_stopped, name="scaling_kit-beat", daemon=True)
 
     def start(self) -> None:
@@ -68,7 +68,7 @@ class Member:
 
     def leave(self) -> None:
         """Disappear from the list, after the counters have been handed over."""
-        self._stopping = True
+        self.has_left = True
         self._wake.set()
         self._thread.join(timeout=1.0)
         forget(os.getpid())
@@ -107,7 +107,7 @@ class Member:
 
     def _beat_until_stopped(self) -> None:
         was_reachable = True
-        while not self._stopping:
+        while not self.has_left:
             reachable = self._try_to_beat()
             if reachable != was_reachable:
                 logger.log(logging.INFO if reachable else logging.WARNING, "heartbeat redis_reachable=%s", reachable)
@@ -155,8 +155,10 @@ def join(role: str, **info: Any) -> Member:
 
 
 def current() -> Member | None:
-    """This process's own entry, or None if it never joined (a shell, a test) or is a fork of one that did."""
-    return _current if _current is not None and _current.id == member_id(os.getpid()) else None
+    """This process's own entry, or None if it never joined (a shell, a test), has left, or is a fork."""
+    if _current is None or _current.has_left or _current.id != member_id(os.getpid()):
+        return None
+    return _current
 
 
 def watch(name: str, read: Callable[[], Any]) -> None:

@@ -14,8 +14,10 @@ def test_joined__listed_until_it_leaves() -> None:
     assert (record["role"], record["pid"], record["state"]) == ("web", str(os.getpid()), "idle")
     member.update(state="busy")
     wait_until(lambda: members.fetch_members()[0]["state"] == "busy")
+    assert members.current() is member
     member.leave()
     assert members.fetch_members() == []
+    assert members.current() is None
 
 
 def test_leaving__hands_over_its_counters() -> None:
