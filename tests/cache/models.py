@@ -28,7 +28,7 @@ class Chapter(models.Model):
 
 
 class Reply(models.Model):
-    author = models.ForeignKey(Author, on_delete=models.CASCADE)
+    author = models.ForeignKey(Author, on_delete=BY_DATABASE)
     answers = models.ForeignKey("self", null=True, on_delete=BY_DATABASE)
 
     class Meta:
