@@ -170,6 +170,17 @@ def test_watched__printed_again_until_interrupted(cluster: Cluster) -> None:
         assert watching.wait(10) == 0
 
 
+def test_reader_that_has_seen_enough__ends_it_without_a_traceback(cluster: Cluster) -> None:
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(**command(cluster, "--watch"), **pipes) as watching:
+        assert watching.stdout is not None
+        assert watching.stderr is not None
+        assert watching.stdout.readline()
+        watching.stdout.close()
+        assert watching.wait(10) == 0
+        assert watching.stderr.read() == ""
+
+
 def test_all_kinds_killed_and_some_paused__right_within_15_s(cluster: Cluster) -> None:
     assert_right(cluster)
     assert_led()

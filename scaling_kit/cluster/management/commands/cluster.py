@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -67,6 +68,11 @@ class Command(BaseCommand):
             module.add_arguments(subparsers.add_parser(name, help=module.HELP))
 
     def handle(self, *_: Any, subcommand: str, **options: Any) -> None:
-        exit_status = SUBCOMMANDS[subcommand].run(**options | {"stdout": self.stdout})
+        try:
+            exit_status = SUBCOMMANDS[subcommand].run(**options | {"stdout": self.stdout})
+            self.stdout.flush()
+        except BrokenPipeError:  # whoever read it has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return
         if exit_status:
             sys.exit(exit_status)
