@@ -114,9 +114,10 @@ SCALING_KIT_SCHEDULER_LEASE_SECONDS = float(os.environ.get("SCHEDULER_LEASE_SECO
 
 # What changes while it runs: in the admin, by PATCH cluster/settings/, or `manage.py cluster settings NAME VALUE`.
 CONSTANCE_BACKEND = "scaling_kit.cluster.live_backend.LiveBackend"
+CONSTANCE_ADDITIONAL_FIELDS = {"megabytes": ["django.forms.IntegerField", {"min_value": 1, "max_value": 20}]}
 CONSTANCE_CONFIG = {
     "BANNER": ("", "Shown on every page, if there is one"),
-    "UPLOAD_MAX_MB": (20, "The largest photo, in MB"),
+    "UPLOAD_MAX_MB": (20, "The largest photo, in MB, at most 20", "megabytes"),
     "COMMENTS_OPEN": (True, "Visitors may comment on photos"),
 }
 
