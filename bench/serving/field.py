@@ -46,8 +46,13 @@ def _kit() -> list[Contestant]:
             command=command,
         ),
         Contestant(
+            name="stock gthread",
+            configured="the same with gunicorn's own worker: --worker-class gthread",
+            command=(*command[:-1], "--worker-class", "gthread", command[-1]),
+        ),
+        Contestant(
             name="kit gthread, nearby",
-            configured="the same with SCALING_KIT_CACHE_NEARBY_BYTES = 64000000",
+            configured="the first with SCALING_KIT_CACHE_NEARBY_BYTES = 64000000",
             command=command,
             views=("feed",),
             environment={"SERVING_NEARBY_BYTES": "64000000"},
