@@ -56,6 +56,8 @@ class Gunicorn:
     """Of the keys in Redis; the calling test has it as its own."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     configuration: str = "scaling_kit.cluster.gunicorn"
+    arguments: tuple[str, ...] = ()
+    """More of them for gunicorn."""
     port: int = field(default_factory=free_port)
     process: subprocess.Popen[bytes] = field(init=False)
 
@@ -73,7 +75,7 @@ class Gunicorn:
             self.process = subprocess.Popen(
                 [
                     *(sys.executable, "-m", "scaling_kit.cluster.serve", "-c", f"python:{self.configuration}"),
-                    *("--bind", f"127.0.0.1:{self.port}", "site_app:application"),
+                    *("--bind", f"127.0.0.1:{self.port}", *self.arguments, "site_app:application"),
                 ],
                 cwd=REPOSITORY,
                 env={

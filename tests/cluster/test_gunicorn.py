@@ -120,6 +120,17 @@ def test_contract__worker_that_stops_accepts_no_more_then_waits_for_its_connecti
     assert stop.index("close_sockets(self.LISTENERS") < stop.index("self.kill_workers(sig)")
 
 
+def test_contract__connection_without_a_request_may_wait_in_the_poller() -> None:
+    assert "self.enqueue_req(conn)" in source(ThreadWorker.accept)
+    readable = source(ThreadWorker.on_pending_socket_readable)
+    assert readable.index("conn.data_ready = True") < readable.index("self.enqueue_req(conn)")
+    assert "conn.timeout - now" in source(ThreadWorker.murder_pending)
+    assert "self.method_queue.defer(self.finish_request" in source(ThreadWorker.enqueue_req)
+    run = source(ThreadWorker.run)
+    assert run.index("self.set_accept_enabled(False)") < run.index("self._cap_keepalive(")
+    assert "self.wait_for_and_dispatch_events(" in run
+
+
 def test_contract__application_runs_its_arbiter_through_super() -> None:
     assert "super().run()" in source(gunicorn.app.base.Application.run)
     assert "Arbiter(self).run()" in source(gunicorn.app.base.BaseApplication.run)
