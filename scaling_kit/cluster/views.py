@@ -17,7 +17,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from scaling_kit import members, staff
-from scaling_kit.cluster import board, charts, live_entries, marks, metrics, orders, permissions, runners
+from scaling_kit.cluster import board, board_hosts, charts, live_entries, marks, metrics, orders, permissions, runners
 from scaling_kit.cluster.conf import settings
 from scaling_kit.cluster.live_views import SETTINGS
 from scaling_kit.cluster.overview import overview
@@ -171,7 +171,7 @@ def _marked(host: str, verb: str) -> dict[str, str]:
 def _ensure_runner(host: str) -> None:
     found = members.fetch_members()
     _ensure_host(host, found)
-    if host not in {record["host"] for record in found if record["role"] == board.RUNNER}:
+    if host not in {record["host"] for record in found if record["role"] == board_hosts.RUNNER}:
         raise RefusedError("no_runner")
 
 
@@ -181,7 +181,7 @@ def _ensure_host(host: str, found: list[dict[str, str]]) -> None:
 
 
 def _hosts_with_runner() -> list[str]:
-    return sorted({record["host"] for record in members.fetch_members() if record["role"] == board.RUNNER})
+    return sorted({record["host"] for record in members.fetch_members() if record["role"] == board_hosts.RUNNER})
 
 
 def _as_json(runner: runners.Runner) -> dict[str, Any]:
