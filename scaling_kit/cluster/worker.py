@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
+from types import FrameType
 
 from gunicorn.arbiter import Arbiter
 from uvicorn.server import Server
@@ -49,6 +50,12 @@ class PoliteServer(Server):
     def __init__(self, config: object, *, close_seconds: float) -> None:
         super().__init__(config)  # type: ignore[arg-type]
         self.close_seconds = close_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        super().handle_exit(sig, frame)
+        # uvicorn ends its process by the signals in this list, once all is closed, and gunicorn's `worker_exit`, by
+        # which a worker leaves the list of members, would not run.
+        self._captured_signals.clear()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for server in self.servers:

@@ -184,7 +184,10 @@ def test_redis_goes_away_and_returns__serving_and_reloading_go_on(tmp_path: Path
 @pytest.fixture
 def websockets(tmp_path: Path, keys_of_one_test: str) -> Iterator[Gunicorn]:
     application = WEBSOCKETS.format(told=str(tmp_path / "told"))
-    settings = {"SCALING_KIT_CLUSTER_WEBSOCKET_WORKERS": 1}
+    settings = {
+        "SCALING_KIT_CLUSTER_WEBSOCKET_WORKERS": 1,
+        "SCALING_KIT_MEMBER_TTL_SECONDS": 60,  # longer than a test waits: who is listed no longer has left by itself
+    }
     configuration = "scaling_kit.cluster.gunicorn_websocket"
     with gunicorn(
         tmp_path, keys_of_one_test, application=application, settings=settings, configuration=configuration
@@ -206,6 +209,13 @@ def test_websocket_server_stops__clients_see_1012_and_consumers_are_told(websock
             assert closed.value.rcvd.code == 1012
         assert websockets.process.wait(timeout=15) == 0
     assert (websockets.folder / "told").read_text().split() == ["1012", "1012"]
+
+
+def test_websocket_server_reloaded__its_old_worker_leaves_the_list_by_itself(websockets: Gunicorn) -> None:
+    old = pids()
+    websockets.signal(signal.SIGHUP)
+    websockets.wait_for_log("reload done")
+    assert not old & websockets.wait_for_workers(1)
 
 
 def test_websocket_message_too_large__closed_with_1009(websockets: Gunicorn) -> None:
