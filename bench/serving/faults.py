@@ -98,7 +98,7 @@ def reload(trial: Trial) -> None:
 
 def reload_with_slow_requests(trial: Trial) -> None:
     with open_load(trial.host.port, "/pid?3", per_second=SLOW_PER_SECOND) as slow:
-        time.sleep(3)
+        time.sleep(3)  # so long takes each: as many are under way as ever will be
         reload(trial)
     trial.slow = slow.requests
 

@@ -105,7 +105,7 @@ def paused(folder: Path) -> Result:
         stage.wait_for_any_moment()
         with stage.fault():
             leader.pause()
-        time.sleep(3 * LEASE_SECONDS)
+        time.sleep(3 * LEASE_SECONDS)  # the fault lasts so long
         leader.resume()
         stage.wait_for_quiet()
         return stage.result()
@@ -142,7 +142,7 @@ def server_hung(folder: Path) -> Result:
         stage.wait_for_any_moment()
         with stage.fault(recovery_from_end=True):
             stage.process.send_signal(signal.SIGSTOP)
-            time.sleep(5)
+            time.sleep(5)  # the fault lasts so long
             stage.process.send_signal(signal.SIGCONT)
         return stage.result()
 
@@ -170,7 +170,7 @@ def cut_off_and_refused(folder: Path) -> Result:
         with leader.proxy.refusing():
             with stage.fault():
                 pass
-            time.sleep(3 * LEASE_SECONDS)
+            time.sleep(3 * LEASE_SECONDS)  # the fault lasts so long
         stage.wait_for_quiet()
         return stage.result()
 
