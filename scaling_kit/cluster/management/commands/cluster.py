@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -71,8 +72,8 @@ class Command(BaseCommand):
         try:
             exit_status = SUBCOMMANDS[subcommand].run(**options | {"stdout": self.stdout})
             self.stdout.flush()
-        except BrokenPipeError:  # whoever read it has seen enough
+        except BrokenPipeError:  # whoever read it has gone, and may not have been told how an order ended
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return
+            exit_status = 128 + signal.SIGPIPE  # as a shell says it of a program that ended so
         if exit_status:
             sys.exit(exit_status)
