@@ -255,7 +255,8 @@ def test_reload_that_fails__says_why_and_keeps_the_old_workers(host: Host) -> No
 
 def test_master_that_tells_how_its_reload_went__is_believed(host: Host) -> None:
     for _ in range(2):
-        assert host.ask("reload", ["teller"])["done"] == {"teller": "reloaded, 2 new workers"}
+        [told] = host.ask("reload", ["teller"])["done"].values()
+        assert told.startswith("reloaded, 2 new workers")  # an old one may be about to end
     (host.folder / "broken").touch()
     refused = host.ask("reload", ["teller"])
     assert refused["code"] == "reload_failed"
